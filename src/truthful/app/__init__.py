@@ -1,0 +1,24 @@
+"""What the root scripts share. The only package that knows Hydra.
+
+It must not import torch: `--help` and a mistyped override answer at once.
+"""
+
+from truthful.app.building import UserError, build, differs_from_file, plain, whole_number
+from truthful.app.mistakes import answer_mistakes, check_keys, run_script, stop
+from truthful.app.runs import CHECKPOINT, Run, open_run, save_configuration
+
+__all__ = [
+    "CHECKPOINT",
+    "Run",
+    "UserError",
+    "answer_mistakes",
+    "build",
+    "check_keys",
+    "differs_from_file",
+    "open_run",
+    "plain",
+    "run_script",
+    "save_configuration",
+    "stop",
+    "whole_number",
+]

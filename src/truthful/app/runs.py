@@ -1,0 +1,153 @@
+"""Run folders: their names, what is in them, and whether a command may go on in one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from truthful.app.building import UserError, plain
+from truthful.results import CHECKPOINT, RESULT, config_hash, flatten, volatile_part, write_text
+
+LONGEST_NAME = 120
+
+
+def run_name(choices: dict[str, Any], overrides: Sequence[str]) -> str:
+    """A folder name built from the choices: the same command, the same folder; no timestamp.
+
+    <experiment>, or <setting>_<regret>; then every other override that can change a number.
+    """
+    named = choices.get("experiment")
+    shown = [str(named)] if named else [str(choices["setting"]), str(choices["regret"])]
+    hidden = {"experiment"} if named else {"setting", "regret"}
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key not in hidden and volatile_part(key) is None and not key.startswith("hydra"):
+            shown.append(f"{key.replace('/', '.')}={value}")
+    name = re.sub(r"[^A-Za-z0-9_.=-]+", "-", "_".join(shown))
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 9]}_{_digest('_'.join(shown))}"
+    return name
+
+
+def run_folder(resume: str | None, choices: dict[str, Any], overrides: Sequence[str]) -> str:
+    """Where a run lives: the folder that `resume` names, else outputs/<run name>."""
+    return resume if resume not in (None, "auto") else f"outputs/{run_name(choices, overrides)}"
+
+
+def sweep_name(overrides: Sequence[str]) -> str:
+    """A folder name for a multirun, from its grid."""
+    name = re.sub(r"[^A-Za-z0-9_.=,-]+", "-", "_".join(overrides)) or "default"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}_{_digest(name)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def register_resolvers() -> None:
+    """Make the names above available to the configuration."""
+    OmegaConf.register_new_resolver("truthful.run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("truthful.run_folder", run_folder, replace=True)
+    OmegaConf.register_new_resolver("truthful.sweep_name", sweep_name, replace=True)
+
+
+def override_pairs(overrides: Sequence[str]) -> dict[str, Any]:
+    """Overrides as typed key/value pairs; a removed key has the value None."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return {override.key_or_group: override.value() for override in parsed}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and the configuration that belongs to it."""
+
+    folder: Path
+    config: dict[str, Any]
+    choices: dict[str, Any]
+    """Chosen option of each config group."""
+    hash: str
+    started: bool
+    """Whether the folder has this run's configuration already."""
+    identifier: str
+    """A random name that every session of this run shares."""
+
+    @property
+    def shown_folder(self) -> Path:
+        """The folder as a person types it."""
+        return self.folder.relative_to(Path.cwd()) if self.folder.is_relative_to(Path.cwd()) else self.folder
+
+
+def open_run(composed: DictConfig) -> Run:
+    """Decide what belongs to the run folder: the composed configuration, or the one that is there."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    saved_config = folder / ".hydra" / "config.yaml"
+    if composed.resume is None:
+        if saved_config.exists() or (folder / CHECKPOINT).exists() or (folder / RESULT).exists():
+            raise UserError(
+                f"{folder} already has a run in it: continue it with resume=auto, choose another folder with "
+                "hydra.run.dir=..., or delete it"
+            )
+    elif composed.resume != "auto" and not saved_config.exists():
+        raise UserError(f"there is no run to resume in {folder}: it has no .hydra/config.yaml")
+
+    config, choices = composed, OmegaConf.to_container(HydraConfig.get().runtime.choices)
+    if composed.resume is not None and saved_config.exists():
+        saved = OmegaConf.load(saved_config)
+        saved_choices = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.choices)
+        if composed.resume == "auto":
+            compare(plain(saved), plain(composed), folder)
+            config = composed
+        else:
+            config = with_overrides(saved, saved_choices, composed, folder)
+        choices = saved_choices
+    resolved = plain(config) | {"resume": None}
+    identifier_file = folder / ".hydra" / "run_id"
+    identifier = identifier_file.read_text() if identifier_file.exists() else uuid.uuid4().hex[:12]
+    return Run(folder, resolved, choices, config_hash(resolved), saved_config.exists(), identifier)
+
+
+def compare(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    """Raise a UserError that names what a folder's configuration and the wanted one differ in."""
+    old, new = flatten(saved), flatten(wanted)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise UserError(
+                f"the run in {folder} has another configuration: {key} is {old.get(key)!r} there and "
+                f"{new.get(key)!r} here"
+            )
+
+
+def with_overrides(
+    saved: DictConfig, saved_choices: dict[str, Any], composed: DictConfig, folder: Path
+) -> DictConfig:
+    """The saved configuration, with the logger, bar and tags that the command line asks for; all else must agree."""
+    for key, value in override_pairs(HydraConfig.get().overrides.task).items():
+        if key == "resume":
+            continue
+        volatile = volatile_part(key.replace("/", "."))
+        if volatile is not None:
+            OmegaConf.update(saved, volatile, OmegaConf.select(composed, volatile), merge=False)
+            continue
+        there = saved_choices[key] if key in saved_choices else OmegaConf.select(saved, key)
+        there = OmegaConf.to_container(there) if OmegaConf.is_config(there) else there
+        if there != value:
+            raise UserError(f"resume={folder} contradicts {key}={value}: the run there has {key}={there}")
+    return saved
+
+
+def save_configuration(run: Run, composed: DictConfig) -> None:
+    """Write .hydra, as Hydra itself would; the folder then belongs to this run."""
+    write_text(run.folder / ".hydra" / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": HydraConfig.get()})))
+    overrides = OmegaConf.to_yaml(HydraConfig.get().overrides.task)
+    write_text(run.folder / ".hydra" / "overrides.yaml", overrides)
+    write_text(run.folder / ".hydra" / "run_id", run.identifier)
+    write_text(run.folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(composed))  # last: it makes the run

@@ -1,0 +1,192 @@
+"""What happens around the training steps: log, audit, show progress, save, stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from truthful import checkpoints
+from truthful.auditing import audit
+from truthful.logging import log_image, log_metrics
+from truthful.plots import can_show_allocation, save_allocation
+from truthful.results import CHECKPOINT
+from truthful.streams import Stream
+from truthful.training import AuctionModule, TrainingDiverged
+
+
+class TrainingInterrupted(RuntimeError):
+    """Training was asked to stop; it can be continued."""
+
+
+def crossed(module: AuctionModule, every: int) -> bool:
+    """Whether the last training step reached or passed a multiple of `every` iterations."""
+    before = (module.iteration - 1) // module.log_every * module.log_every
+    return module.iteration // every > before // every
+
+
+class LogMetrics(Callback):
+    """Send what each training step measured to the loggers."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
+        """After each training step."""
+        log_metrics(trainer.loggers, pl_module.metrics, pl_module.iteration)
+
+
+class PeriodicAudit(Callback):
+    """Audit on held-out profiles during training, off the training clock.
+
+    Args:
+        every: iterations between audits; 0: none.
+        tier: the audit's tier.
+        samples: number of held-out profiles.
+        seed: of the profiles and starts.
+        pictures: folder for the allocation heat maps.
+    """
+
+    def __init__(self, every: int, tier: str, samples: int, seed: int, pictures: Path) -> None:
+        self.every, self.tier, self.samples, self.seed, self.pictures = every, tier, samples, seed, pictures
+        self.latest: dict[str, float] = {}
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
+        """Every `every` iterations, but not at the end, where the final audit is."""
+        if not self.every or not crossed(pl_module, self.every) or pl_module.iteration == pl_module.iterations:
+            return
+        with pl_module.clock.paused():
+            report = audit(
+                pl_module.mechanism, pl_module.setting, self.tier, self.samples, self.seed, Stream.HELD_OUT
+            )
+            names = ("revenue", "regret", "regret_sum", "regret_p95", "regret_max")
+            self.latest = {name: getattr(report, name) for name in names}
+            metrics = {f"held_out/{name}": number for name, number in self.latest.items()}
+            log_metrics(trainer.loggers, metrics, pl_module.iteration)
+            if can_show_allocation(pl_module.setting):
+                path = self.pictures / "allocation.png"
+                save_allocation(pl_module.mechanism, pl_module.setting, path)
+                log_image(trainer.loggers, "allocation", path, pl_module.iteration)
+
+
+class Checkpoints(Callback):
+    """Save every `every` iterations, at the end, when interrupted, and on an error between two iterations.
+
+    Ctrl-C and SIGTERM end training after the current iteration; a second Ctrl-C ends it at once.
+
+    Args:
+        folder: the run folder.
+        every: iterations between checkpoints.
+        run: plain types that are stored in the checkpoint under `run`.
+    """
+
+    def __init__(self, folder: Path, every: int, run: dict[str, Any]) -> None:
+        self.path, self.every, self.run = folder / CHECKPOINT, every, run
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what identifies the run."""
+        checkpoint["run"] = self.run
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: AuctionModule) -> None:
+        """Take over the signals."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            pl_module.interrupted = True
+            signal.signal(number, self._handlers[signal.Signals(number)])
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, stop)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
+        """Save when it is time; stop when asked to."""
+        if pl_module.interrupted and pl_module.iteration < pl_module.iterations:
+            raise TrainingInterrupted(f"interrupted after iteration {pl_module.iteration}")
+        if crossed(pl_module, self.every) or pl_module.iteration == pl_module.iterations:
+            self._save(trainer, pl_module)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Save what can be continued from; after a NaN, the last good checkpoint stays."""
+        assert isinstance(pl_module, AuctionModule)
+        if pl_module.consistent and not isinstance(exception, TrainingDiverged) and pl_module.iteration:
+            self._save(trainer, pl_module)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def _save(self, trainer: L.Trainer, module: AuctionModule) -> None:
+        checkpoints.save(self.path, lambda path: trainer.save_checkpoint(path))
+
+
+class ShowProgress(Callback):
+    """A progress bar, or a line every `seconds_between_lines` where the output is no terminal.
+
+    Args:
+        console: where to show it.
+        audits: the periodic audit whose latest numbers are shown, too.
+    """
+
+    seconds_between_lines = 10.0
+
+    def __init__(self, console: Console, audits: PeriodicAudit) -> None:
+        self.console, self.audits = console, audits
+        self._last_line = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: AuctionModule) -> None:
+        """Draw the bar."""
+        self._bar = Progress(
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[numbers]}", style=None),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("", total=pl_module.iterations, completed=pl_module.iteration, numbers="")
+        self._last_line = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
+        """Show the latest numbers."""
+        if not pl_module.metrics:
+            return
+        self._bar.update(self._task, completed=pl_module.iteration, numbers=self._numbers(pl_module))
+        now, finished = time.monotonic(), pl_module.iteration == pl_module.iterations
+        if not self.console.is_terminal and (finished or now - self._last_line >= self.seconds_between_lines):
+            self._last_line = now
+            left = (pl_module.iterations - pl_module.iteration) / pl_module.metrics["iterations_per_second"]
+            self.console.print(
+                f"{pl_module.iteration}/{pl_module.iterations}  {int(left // 60)}:{int(left % 60):02d} left  "
+                f"{self._numbers(pl_module)}",
+                soft_wrap=True,
+            )
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Remove the bar."""
+        if hasattr(self, "_bar"):
+            self._bar.stop()
+
+    def _numbers(self, module: AuctionModule) -> str:
+        shown = module.metrics
+        parts = [
+            f"{shown['iterations_per_second']:.0f} it/s",
+            f"revenue {shown['revenue']:.4f}",
+            f"training regret {shown['regret']:.5f}",
+            f"multiplier {shown['multiplier']:.1f}",
+        ]
+        if "rmax" in shown:
+            parts.append(f"R_max {shown['rmax']:.2g}")
+        if self.audits.latest:
+            parts.append(f"held-out regret {self.audits.latest['regret']:.5f}")
+        return "  ".join(parts)

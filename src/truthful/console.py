@@ -1,0 +1,95 @@
+"""What a person sees before and after training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from truthful.published import published_row
+from truthful.settings import Setting
+
+
+def show_choices(console: Console, result: dict[str, Any], setting: Setting, facts: dict[str, str]) -> None:
+    """The composed choices, before anything starts.
+
+    Args:
+        console: where to show them.
+        result: the part of the result that is known before training.
+        setting: the setting.
+        facts: further lines.
+    """
+    overridden = ", overridden" if result["setting_overridden"] else ""
+    lines = {
+        "setting": f"{result['setting']}{overridden}: {describe(setting)}",
+        "regret": result["regret_mode"],
+        **facts,
+    }
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, line in lines.items():
+        if line:
+            grid.add_row(name, line)
+    console.print(grid)
+
+
+def describe(setting: Setting) -> str:
+    """A setting in one line."""
+    low, high = setting.low, setting.high
+    if bool((low == low[0, 0]).all()) and bool((high == high[0, 0]).all()):
+        support = f"values from {low[0, 0]:g} to {high[0, 0]:g}"
+    else:
+        support = "values from " + " x ".join(
+            f"[{a:g}, {b:g}]" for a, b in zip(low[0].tolist(), high[0].tolist(), strict=True)
+        )
+        if not bool((low == low[0]).all()) or not bool((high == high[0]).all()):
+            support += " (bidder 1)"
+    bidders = "bidder" if setting.n_bidders == 1 else "bidders"
+    items = "item" if setting.n_items == 1 else "items"
+    return (
+        f"{setting.n_bidders} {bidders} x {setting.n_items} {items}, {setting.demand} demand, {support}"
+        f"{'' if setting.convex_support else ', support not convex'}"
+    )
+
+
+def show_result(console: Console, result: dict[str, Any], optimum: float | None) -> None:
+    """Revenue and audited regret beside the published row and the optimum.
+
+    The published row is shown only where the setting is the published one.
+    """
+    audit = result["audit"]
+    name = result["regret_mode"] or result["mechanism"]
+    table = Table(title=f"setting {result['setting']}{' (overridden)' if result['setting_overridden'] else ''}")
+    table.add_column("")
+    for column in ("revenue", "regret", "regret_sum", "ratio", "p95", "max"):
+        table.add_column(column, justify="right")
+    table.add_row(
+        f"{name}, audit={audit['tier']}",
+        f"{audit['revenue']:.4f} ± {audit['revenue_se']:.4f}",
+        f"{audit['regret']:.5f} ± {audit['regret_se']:.5f}",
+        f"{audit['regret_sum']:.5f}",
+        "-" if audit["regret_ratio"] is None else f"{audit['regret_ratio']:.5f}",
+        f"{audit['regret_p95']:.5f}",
+        f"{audit['regret_max']:.5f}",
+    )
+    row = result["published"]
+    if row is not None:
+        table.add_row(f"published, {row['method']}", f"{row['revenue']:.4f}", f"{row['regret']:.5f}", *["-"] * 4)
+    if optimum is not None:
+        table.add_row("optimal auction, exact", f"{optimum:.4f}", "0", "0", "0", "0", "0")
+    console.print(table)
+    console.print(
+        f"regret: mean over bidders, of {audit['samples']} profiles; a lower bound: {audit['search']}.", style="dim"
+    )
+    if optimum is not None and audit["revenue"] > optimum:
+        console.print("Revenue above the optimum is earned by violating incentive compatibility.", style="dim")
+    if audit["flags"]:
+        console.print(f"flags (docs/audit.md): {', '.join(audit['flags'])}", style="bold red")
+
+
+def published_dict(setting: str, overridden: bool, regret_mode: str | None) -> dict[str, Any] | None:
+    """The published row as plain types, or None where there is none to compare with."""
+    row = None if overridden or regret_mode is None else published_row(setting, regret_mode)
+    return None if row is None else {"method": row.method, "revenue": row.revenue, "regret": row.regret}

@@ -1,0 +1,7 @@
+"""Duals: the price of regret."""
+
+from truthful.duals.augmented_lagrangian import AugmentedLagrangian
+from truthful.duals.base import Dual
+from truthful.duals.budget import Budget
+
+__all__ = ["AugmentedLagrangian", "Budget", "Dual"]

@@ -1,0 +1,29 @@
+"""The price of regret."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from truthful.shapes import Float
+
+
+class Dual(nn.Module, ABC):
+    """Turns regret into a penalty and learns its price. All its state is in buffers."""
+
+    multiplier: Tensor
+    """The current price: a scalar, or one number a bidder."""
+    uses_budget: bool
+    """Whether R_max has any effect."""
+
+    @abstractmethod
+    def forward(self, regret: Float[Tensor, "n"], revenue: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The penalty that is added to the negative revenue."""
+
+    @abstractmethod
+    def update(self, regret: Float[Tensor, "n"], revenue: Float[Tensor, ""], budget: float) -> None:
+        """Move the multiplier, once an iteration, with regret and revenue from before the network's step.
+
+        `budget` is the current R_max.
+        """

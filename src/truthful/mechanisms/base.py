@@ -1,0 +1,31 @@
+"""Bids to outcome: what learned and classical auctions have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from truthful.auction import Outcome
+from truthful.settings.base import DEMANDS
+from truthful.shapes import Float
+
+
+class Mechanism(nn.Module, ABC):
+    """A direct mechanism for n bidders and m items, feasible for every bid profile by construction."""
+
+    def __init__(self, n_bidders: int, n_items: int, demand: str) -> None:
+        super().__init__()
+        if n_bidders < 1 or n_items < 1:
+            raise ValueError(f"a mechanism needs at least 1 bidder and 1 item, got {n_bidders} and {n_items}")
+        if demand not in DEMANDS:
+            raise ValueError(f"demand must be one of {', '.join(DEMANDS)}, got {demand!r}")
+        self.n_bidders, self.n_items, self.demand = n_bidders, n_items, demand
+
+    @abstractmethod
+    def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
+        """The outcome for each profile of bids."""
+
+    def initialise(self, generator: torch.Generator) -> None:  # noqa: B027
+        """Draw the initial parameters. A mechanism without parameters has nothing to draw."""

@@ -1,0 +1,87 @@
+"""RegretNet (Duetting et al. 2019): an allocation network and a payment network."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from truthful.auction import Outcome
+from truthful.mechanisms.base import Mechanism
+from truthful.shapes import Float
+
+
+class RegretNet(Mechanism):
+    """Feasible and individually rational by construction; incentive compatible as far as it was trained to be.
+
+    Allocation, additive: for each item a softmax over the bidders and "nobody". Unit demand: the elementwise minimum
+    of a softmax over bidders (with "nobody") and a softmax over items (with "nothing"), so that rows and columns sum
+    to at most 1. Payment: a sigmoid fraction of the reported value of the allocation (paper, section 2.3).
+
+    Args:
+        n_bidders, n_items, demand: those of the setting.
+        depth: number of hidden layers of each network.
+        width: units in each hidden layer.
+        activation: the module after each hidden layer (tanh as released, ReLU as printed).
+        unit_demand_scores: 2 for one score matrix per softmax (Duetting et al.), 1 for a single matrix that feeds both
+            softmaxes (as the paper's released implementation). Without effect under additive demand.
+    """
+
+    def __init__(
+        self,
+        n_bidders: int,
+        n_items: int,
+        demand: str,
+        depth: int,
+        width: int,
+        activation: nn.Module,
+        unit_demand_scores: int,
+    ) -> None:
+        super().__init__(n_bidders, n_items, demand)
+        for name, number in (("depth", depth), ("width", width)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        if unit_demand_scores not in (1, 2):
+            raise ValueError(f"unit_demand_scores must be 1 or 2, got {unit_demand_scores!r}")
+        n, m = n_bidders, n_items
+        if demand == "additive":
+            self._score_shapes = [(n + 1, m)]
+        elif unit_demand_scores == 1:
+            self._score_shapes = [(n + 1, m + 1)]
+        else:
+            self._score_shapes = [(n + 1, m), (n, m + 1)]
+        scores = sum(rows * columns for rows, columns in self._score_shapes)
+        self.allocation_network = _perceptron(n * m, depth, width, activation, scores)
+        self.payment_network = _perceptron(n * m, depth, width, activation, n)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Glorot uniform weights, zero biases."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
+        """The outcome for each profile of bids; bids must not be negative."""
+        flat = bids.flatten(-2)
+        allocation = self._allocation(self.allocation_network(flat))
+        fraction = torch.sigmoid(self.payment_network(flat))
+        return Outcome(allocation, fraction * (bids * allocation).sum(-1))
+
+    def _allocation(self, scores: Float[Tensor, "*b s"]) -> Float[Tensor, "*b n m"]:
+        sizes = [rows * columns for rows, columns in self._score_shapes]
+        matrices = [
+            part.unflatten(-1, shape) for part, shape in zip(scores.split(sizes, -1), self._score_shapes, strict=True)
+        ]
+        over_bidders = matrices[0].softmax(-2)[..., : self.n_bidders, : self.n_items]
+        if self.demand == "additive":
+            return over_bidders
+        over_items = matrices[-1][..., : self.n_bidders, :].softmax(-1)[..., : self.n_items]
+        return torch.minimum(over_bidders, over_items)
+
+
+def _perceptron(inputs: int, depth: int, width: int, activation: nn.Module, outputs: int) -> nn.Sequential:
+    sizes = [inputs, *[width] * depth]
+    hidden = [layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), activation)]
+    return nn.Sequential(*hidden, nn.Linear(width, outputs))

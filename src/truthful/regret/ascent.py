@@ -1,0 +1,91 @@
+"""Gradient ascent on misreports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from truthful.auction import deviation_utility, utility
+from truthful.mechanisms.base import Mechanism
+from truthful.regret.base import Found, Search
+from truthful.regret.steps import StepRule
+from truthful.settings.base import Setting
+from truthful.shapes import Float
+
+
+class GradientAscent(Search):
+    """`steps` moves of `step` along the gradient of the deviator's utility, each projected onto the support.
+
+    Args:
+        steps: number of moves, Gamma in the paper.
+        step: the step rule.
+    """
+
+    def __init__(self, steps: int, step: StepRule) -> None:
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"a search needs a whole number of steps of at least 1, got {steps!r}")
+        self.steps, self.step = steps, step
+
+    def climb(
+        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*b n m"]
+    ) -> Float[Tensor, "*b n m"]:
+        """Only the last iterate."""
+        point, state = start.detach(), None
+        with frozen(mechanism):
+            for _ in range(self.steps):
+                _, gradient = utility_and_gradient(mechanism, values, point)
+                point, state = self._move(setting, point, gradient, state)
+        return point
+
+    def __call__(
+        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*b n m"]
+    ) -> Found:
+        """The best misreport seen, of the start, the iterates and the truth."""
+        point, state = start.detach(), None
+        with frozen(mechanism), torch.no_grad():
+            truth = utility(values, mechanism(values))
+            best = values.expand_as(start).clone()
+            best_utility = truth.expand(start.shape[:-1]).clone()
+            for k in range(self.steps + 1):
+                if k < self.steps:
+                    reached, gradient = utility_and_gradient(mechanism, values, point)
+                else:
+                    reached = deviation_utility(mechanism, values, point)
+                better = reached > best_utility
+                best = torch.where(better.unsqueeze(-1), point, best)
+                best_utility = torch.where(better, reached, best_utility)
+                if k < self.steps:
+                    point, state = self._move(setting, point, gradient, state)
+        return Found(best, best_utility - truth, point)
+
+    def _move(self, setting: Setting, point: Tensor, gradient: Tensor, state: Any) -> tuple[Tensor, Any]:
+        move, state = self.step(gradient, state)
+        return setting.project(point + move), state
+
+
+def utility_and_gradient(
+    mechanism: Mechanism, values: Float[Tensor, "*b n m"], misreport: Float[Tensor, "*b n m"]
+) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n m"]]:
+    """Each deviator's utility and its gradient in his misreport, both detached. Cheapest inside `frozen`."""
+    with torch.enable_grad():
+        misreport = misreport.detach().requires_grad_()
+        reached = deviation_utility(mechanism, values, misreport)
+        (gradient,) = torch.autograd.grad(reached.sum(), misreport)
+    return reached.detach(), gradient
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Parameters need no gradient inside, which saves a third of a backward pass to the inputs."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

@@ -1,0 +1,68 @@
+"""Regret at the misreport that a search arrives at: the standard, local and local_persistent modes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from truthful.auction import Outcome, deviation_utility, utility
+from truthful.mechanisms.base import Mechanism
+from truthful.regret.base import RegretMode, Search
+from truthful.regret.starts import Start
+from truthful.settings.base import Setting
+from truthful.shapes import Float
+
+
+class SearchedRegret(RegretMode):
+    """relu(u_i(v_i; (b_i, v_-i)) - u_i(v_i; v)) at the search's last iterate b_i, the mean over the batch.
+
+    Args:
+        search: how misreports are found.
+        start: where they start: at every visit, or, if they are kept, before the first.
+        keep: keep the last iterate of each training profile and start the next visit there, even where it is worse.
+        local: whether truthfulness rests on the sufficiency of local incentive compatibility.
+        assume_sufficient: use a local mode although that sufficiency is not known for the setting.
+    """
+
+    kept: Tensor | None
+    """The kept misreports, one row for each row of the training sample."""
+
+    def __init__(self, search: Search, start: Start, keep: bool, local: bool, assume_sufficient: bool) -> None:
+        super().__init__()
+        self.search, self.start, self.keep, self.local = search, start, keep, local
+        self.assume_sufficient = assume_sufficient
+        self.register_buffer("kept", None)
+
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+        """Check the preconditions; allocate the kept misreports."""
+        if self.local and not setting.convex_support and not self.assume_sufficient:
+            raise ValueError(
+                "a local regret says nothing about truthfulness here: local incentive compatibility is known to "
+                "suffice only for additive or unit-demand values on a convex support (Carroll 2012), and this "
+                "setting's support is not convex; use regret=standard, or override with regret.assume_sufficient=true"
+            )
+        if not self.keep:
+            return
+        if sample is None:
+            raise ValueError(
+                "this regret mode keeps a misreport for each profile of a fixed training sample, and data=fresh has "
+                "no fixed sample; use data=fixed or regret.keep=false"
+            )
+        self.kept = self.start(setting, sample, generator).clone()
+
+    def forward(
+        self,
+        mechanism: Mechanism,
+        setting: Setting,
+        values: Float[Tensor, "b n m"],
+        truthful: Outcome,
+        rows: slice | None,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "n"]:
+        """Regret per bidder at the last iterate."""
+        start = self.start(setting, values, generator) if self.kept is None else self.kept[rows]
+        misreport = self.search.climb(mechanism, setting, values, start)
+        if self.kept is not None:
+            self.kept[rows] = misreport
+        gain = deviation_utility(mechanism, values, misreport) - utility(values, truthful)
+        return gain.relu().mean(0)

@@ -1,0 +1,148 @@
+"""result.json: what a run or an evaluation says, and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+"""Where a run folder has its checkpoint ..."""
+RESULT = "result.json"
+"""... and its result."""
+
+VOLATILE = frozenset(
+    {
+        "logger",
+        "tags",
+        "group",
+        "resume",
+        "trainer.log_every",
+        "trainer.checkpoint_every",
+        "trainer.audit_every",
+        "trainer.audit_samples",
+        "trainer.progress",
+    }
+)
+"""Keys of a configuration that cannot change a number of the result."""
+
+
+def volatile_part(key: str) -> str | None:
+    """The entry of VOLATILE that the dotted `key` is or lies under; None if it can change a number of the result."""
+    parts = key.split(".")
+    prefixes = (".".join(parts[:k]) for k in range(1, len(parts) + 1))
+    return next((prefix for prefix in prefixes if prefix in VOLATILE), None)
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict of dotted keys, without the volatile ones."""
+    flat: dict[str, Any] = {}
+    for name, entry in config.items():
+        key = prefix + name
+        if volatile_part(key):
+            continue
+        if isinstance(entry, dict):
+            flat |= flatten(entry, key + ".")
+        else:
+            flat[key] = entry
+    return flat
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """A hash of whatever can change the numbers: the resolved configuration without loggers, bar, tags, folder."""
+    text = json.dumps(flatten(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file atomically: a reader sees the old one or the whole new one."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The `train` part of a result, from a training checkpoint.
+
+    `revenue` and `regret_sum` are means over the last 1,000 iterations, on training batches and with the training
+    search; `seconds` is wall time without audits; `seconds_per_iteration` the median over logging intervals.
+    """
+    state, clock = checkpoint["state_dict"], checkpoint["clock"]
+    history = state["history"][: int(state["completed"])]
+    revenue, regret_sum = history.mean(0).tolist()
+    return {
+        "revenue": revenue,
+        "regret_sum": regret_sum,
+        "seconds": clock["seconds"],
+        "compile_seconds": 0.0,
+        "seconds_per_iteration": median(clock["iteration_seconds"]),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, command, versions, hardware and threads."""
+    import torch
+
+    packages = ("torch", "lightning", "hydra-core", "omegaconf", "wandb", "numpy")
+    return {
+        "commit": _commit(),
+        "command": " ".join(["python", *sys.argv]),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "hardware": {
+            "cpu": _cpu(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """HEAD of the checkout that this file is in, marked -dirty if tracked files differ from it."""
+    root = Path(__file__).parent
+    try:
+        options = {"cwd": root, "capture_output": True, "text": True, "check": True}
+        head: str = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **options).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{head}-dirty" if changed else head
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

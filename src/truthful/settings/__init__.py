@@ -1,0 +1,7 @@
+"""Settings: who values what."""
+
+from truthful.settings.base import Setting
+from truthful.settings.box import UniformBox
+from truthful.settings.union import UniformUnion
+
+__all__ = ["Setting", "UniformBox", "UniformUnion"]

@@ -1,0 +1,86 @@
+"""Who values what: the law of the valuations, its support, the demand, the known optimum."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from truthful.shapes import Float
+
+DEMANDS = ("additive", "unit")
+
+Bound = float | Sequence[float] | Sequence[Sequence[float]]
+"""One number; one number an item; or one row a bidder, with one number an item (or one for all of them)."""
+
+
+class Setting(ABC):
+    """An auction setting. It is the only place that knows the support of the valuations."""
+
+    n_bidders: int
+    n_items: int
+    demand: str
+    """`additive` or `unit` (at most one item is of use to a bidder)."""
+    convex_support: bool
+    """Whether each bidder's support is convex: with it, local incentive compatibility suffices (Carroll 2012)."""
+    low: Float[Tensor, "n m"]
+    high: Float[Tensor, "n m"]
+    """The smallest box that contains the support, in float64."""
+
+    def __init__(self, n_bidders: int, n_items: int, low: Bound, high: Bound, demand: str) -> None:
+        for name, number in (("n_bidders", n_bidders), ("n_items", n_items)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        if demand not in DEMANDS:
+            raise ValueError(f"demand must be one of {', '.join(DEMANDS)}, got {demand!r}")
+        self.n_bidders, self.n_items, self.demand = n_bidders, n_items, demand
+        self.low = broadcast_bound("low", low, n_bidders, n_items)
+        self.high = broadcast_bound("high", high, n_bidders, n_items)
+        if not bool((self.low < self.high).all()):
+            bidder, item = (int(k) for k in (self.low >= self.high).nonzero()[0])
+            raise ValueError(
+                f"low must be below high, got low={self.low[bidder, item]:g} and high={self.high[bidder, item]:g} "
+                f"for bidder {bidder + 1}, item {item + 1}"
+            )
+        if not bool((self.low >= 0).all()):
+            raise ValueError(f"valuations must not be negative, got low={self.low.min():g}")
+        self._bounds: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    @abstractmethod
+    def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n m"]:
+        """Draw `size` independent valuation profiles, on the generator's device."""
+
+    @abstractmethod
+    def project(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
+        """The nearest point of each bidder's support. Misreports are kept in the support with it."""
+
+    @property
+    def optimal_revenue(self) -> float | None:
+        """Revenue of the optimal DSIC and IR auction where it is known exactly, else None."""
+        return None
+
+    def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """`low` and `high` on the device and in the precision of `like`."""
+        key = (like.device, like.dtype)
+        if key not in self._bounds:
+            self._bounds[key] = (self.low.to(like), self.high.to(like))
+        return self._bounds[key]
+
+
+def broadcast_bound(name: str, bound: Bound, n_bidders: int, n_items: int) -> Float[Tensor, "n m"]:
+    """A bound given as a scalar, one number an item, or one row a bidder, as a tensor of shape (n, m)."""
+    expected = f"a number, {n_items} numbers (one an item), or {n_bidders} rows (one a bidder) of {n_items} or 1"
+    try:
+        tensor = torch.tensor(bound, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must be {expected}, got {bound!r}") from None
+    fits = (
+        tensor.ndim == 0
+        or (tensor.ndim == 1 and len(tensor) == n_items)
+        or (tensor.ndim == 2 and tensor.shape[0] == n_bidders and tensor.shape[1] in (1, n_items))
+    )
+    if not fits or not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name} must be {expected}, got {bound!r}")
+    return tensor.expand(n_bidders, n_items).clone()

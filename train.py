@@ -1,0 +1,295 @@
+"""Learn an auction, audit it, say how truthful it is.
+
+    python train.py setting=c regret=local
+    python train.py --help
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig
+
+from truthful.app import (
+    Run,
+    UserError,
+    answer_mistakes,
+    build,
+    check_keys,
+    differs_from_file,
+    open_run,
+    plain,
+    run_script,
+    save_configuration,
+    stop,
+    whole_number,
+)
+from truthful.results import CHECKPOINT, RESULT, provenance, train_summary, write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+    from rich.console import Console
+
+    from truthful.settings import Setting
+    from truthful.training import AuctionModule
+
+CONF = Path(__file__).resolve().parent / "conf"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
+@answer_mistakes
+def train(composed: DictConfig) -> None:
+    """Compose, build, fit, audit, write result.json."""
+    check_keys(plain(composed), CONF, "config")
+    run = open_run(composed)
+    if (run.folder / RESULT).exists():
+        sys.stdout.write(f"{run.shown_folder} is complete, see {run.shown_folder / RESULT}\n")
+        return
+    for key, least in (("iterations", 1), ("batch", 1), ("depth", 1), ("seed", 0)):
+        whole_number(run.config, key, least)
+
+    from rich.console import Console
+
+    from truthful import checkpoints, logging
+    from truthful.console import show_choices
+
+    console = Console()
+    module = build_module(run.config, console)
+    checkpoint = None
+    if run.started and (run.folder / CHECKPOINT).exists():
+        checkpoint = load_checkpoint(run)
+    result = describe_run(run, module)
+    show_choices(console, result, module.setting, facts(run, module, checkpoint))
+    if not run.started:
+        save_configuration(run, composed)
+    loggers = build_loggers(run)
+    for line in filter(None, map(logging.where_to_look, loggers)):
+        console.print(line, soft_wrap=True)
+
+    succeeded = False
+    try:
+        if checkpoint is None or int(checkpoint["state_dict"]["completed"]) < module.iterations:
+            fit(run, module, loggers, console, resume=checkpoint is not None)
+        checkpoint = checkpoints.load(run.folder / CHECKPOINT)
+        checkpoints.restore_mechanism(module.mechanism, checkpoint)
+        finish(run, module, checkpoint, result, loggers, console)
+        succeeded = True
+    finally:
+        logging.finish(loggers, failed=not succeeded)
+
+
+def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
+    """All objects of a run, wired. Whatever does not fit is a UserError; warnings are shown."""
+    from truthful.auditing import check_audit
+    from truthful.training import AuctionModule
+
+    trainer = config["trainer"]
+    for key, least in (("log_every", 1), ("checkpoint_every", 1), ("audit_every", 0), ("audit_samples", 2)):
+        whole_number(trainer, key, least, group="trainer")
+    setting = build(config, "setting")
+    mechanism = build(config, "mechanism", **shape(setting))
+    if not list(mechanism.parameters()):
+        raise UserError(f"{type(mechanism).__name__} has nothing to train; audit it with evaluate.py")
+    parts = {name: build(config, name) for name in ("regret", "rmax", "optimizer", "lr_schedule", "data")}
+    parts["dual"] = build(config, "dual", n_bidders=setting.n_bidders)
+    try:
+        check_audit(**config["audit"])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            module = AuctionModule(
+                mechanism=mechanism,
+                setting=setting,
+                **parts,
+                **{key: config[key] for key in ("iterations", "batch", "seed")},
+                **{key: trainer[key] for key in ("clip_norm", "log_every")},
+            )
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    for warning in caught:
+        console.print(f"warning: {warning.message}", style="yellow")
+    return module
+
+
+def shape(setting: Setting) -> dict[str, Any]:
+    """What a mechanism needs to know of a setting."""
+    return {"n_bidders": setting.n_bidders, "n_items": setting.n_items, "demand": setting.demand}
+
+
+def load_checkpoint(run: Run) -> dict[str, Any]:
+    """The run's checkpoint, or a UserError saying why it cannot be used."""
+    from truthful import checkpoints
+
+    try:
+        checkpoint = checkpoints.load(run.folder / CHECKPOINT)
+    except checkpoints.CheckpointError as error:
+        raise UserError(str(error)) from error
+    if checkpoint["run"]["config_hash"] != run.hash:
+        raise UserError(f"the checkpoint in {run.shown_folder} belongs to another configuration")
+    return checkpoint
+
+
+def build_loggers(run: Run) -> list[Logger]:
+    """The loggers that the configuration asks for."""
+    from truthful.logging import RunInfo
+
+    short = {key: run.choices[key] for key in ("setting", "regret", "mechanism", "dual", "rmax")}
+    info = RunInfo(
+        folder=run.folder,
+        name=run.folder.name,
+        identifier=run.identifier,
+        tags=[run.choices["setting"], run.choices["regret"], *run.config["tags"]],
+        group=run.config["group"],
+        config={**short, "seed": run.config["seed"], "config_hash": run.hash, **provenance(), "cfg": run.config},
+    )
+    return [build(run.config["logger"], name, run=info) for name in run.config["logger"]]
+
+
+def fit(run: Run, module: AuctionModule, loggers: list[Logger], console: Console, resume: bool) -> None:
+    """Train to the end, from the checkpoint if there is one."""
+    import lightning
+
+    from truthful.callbacks import Checkpoints, LogMetrics, PeriodicAudit, ShowProgress, TrainingInterrupted
+    from truthful.training import TrainingDiverged
+
+    quieten_lightning()
+    options = run.config["trainer"]
+    audits = PeriodicAudit(
+        options["audit_every"], run.config["audit"]["tier"], options["audit_samples"], module.seed, run.folder
+    )
+    identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash}
+    callbacks = [LogMetrics(), audits, Checkpoints(run.folder, options["checkpoint_every"], identity)]
+    if options["progress"]:
+        callbacks.insert(2, ShowProgress(console, audits))
+    try:
+        trainer = lightning.Trainer(
+            accelerator=options["accelerator"],
+            devices=1,
+            max_steps=module.iterations,
+            max_epochs=-1,
+            logger=loggers,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
+        raise UserError(f"trainer.accelerator={options['accelerator']}: {error}") from error
+    try:
+        trainer.fit(module, ckpt_path=run.folder / CHECKPOINT if resume else None, weights_only=True)
+    except TrainingInterrupted as interruption:
+        stop(f"{interruption}; continue with: python train.py resume={run.shown_folder}", code=INTERRUPTED)
+    except TrainingDiverged as error:
+        last = f"the last good checkpoint is {run.shown_folder / CHECKPOINT}"
+        saved = last if (run.folder / CHECKPOINT).exists() else "no checkpoint had been saved yet"
+        raise UserError(f"{error}; {saved}") from error
+
+
+def finish(
+    run: Run,
+    module: AuctionModule,
+    checkpoint: dict[str, Any],
+    result: dict[str, Any],
+    loggers: list[Logger],
+    console: Console,
+) -> None:
+    """Audit what was saved, write result.json, show and log it."""
+    from truthful import logging, plots
+    from truthful.auditing import audit
+    from truthful.console import show_result
+
+    report = audit(module.mechanism, module.setting, **run.config["audit"])
+    result |= {
+        "train": train_summary(checkpoint),
+        "audit": report.as_dict(),
+        "optimal_revenue": module.setting.optimal_revenue,
+    }
+    picture = run.folder / "allocation.png"
+    if plots.can_show_allocation(module.setting):
+        plots.save_allocation(module.mechanism, module.setting, picture)
+        logging.log_image(loggers, "allocation", picture, module.iterations)
+    numbers = {key: entry for key, entry in result["audit"].items() if isinstance(entry, float)}
+    logging.log_metrics(loggers, {f"audit/{key}": entry for key, entry in numbers.items()}, module.iterations)
+    logging.log_table(loggers, "audit/table", list(numbers), [list(numbers.values())])
+    write_json(run.folder / RESULT, result)
+
+    show_result(console, result, module.setting.optimal_revenue)
+    console.print(f"trained in {result['train']['seconds']:.0f} s, audited in {report.seconds:.0f} s", soft_wrap=True)
+    console.print(f"everything is in {run.shown_folder}: {RESULT}, {CHECKPOINT}", soft_wrap=True)
+    console.print(f"audit again: python evaluate.py run={run.shown_folder} audit.seed=1", soft_wrap=True)
+
+
+def describe_run(run: Run, module: AuctionModule) -> dict[str, Any]:
+    """What result.json says that is known before training."""
+    from truthful.console import published_dict
+
+    config, choices = run.config, run.choices
+    overridden = differs_from_file(CONF, "setting", choices["setting"], config["setting"])
+    budget = {"schedule": choices["rmax"], "start": module.rmax.start, "end": module.rmax.end}
+    return {
+        "setting": choices["setting"],
+        "regret_mode": choices["regret"],
+        "setting_overridden": overridden,
+        "mechanism": choices["mechanism"],
+        "dual": choices["dual"],
+        "rmax": budget if module.dual.uses_budget else None,
+        "experiment": choices.get("experiment"),
+        **{key: config[key] for key in ("iterations", "batch", "seed", "depth")},
+        "config_hash": run.hash,
+        **provenance(),
+        "published": published_dict(choices["setting"], overridden, choices["regret"]),
+    }
+
+
+def facts(run: Run, module: AuctionModule, checkpoint: dict[str, Any] | None) -> dict[str, str]:
+    """The composed choices in words."""
+    config, choices = run.config, run.choices
+    chosen = {name: f"{choices[name]} ({arguments(config[name])})" for name in ("regret", "mechanism", "dual")}
+    if module.dual.uses_budget:
+        chosen["rmax"] = f"{choices['rmax']} ({arguments(config['rmax'])})"
+    done = 0 if checkpoint is None else int(checkpoint["state_dict"]["completed"])
+    return {
+        **chosen,
+        "optimizer": f"{choices['optimizer']} ({arguments(config['optimizer'])}), {choices['lr_schedule']} rate",
+        "data": f"{choices['data']} ({arguments(config['data'])})",
+        "training": f"{module.iterations} iterations of {module.batch} profiles, seed {module.seed}"
+        + (f", continued after iteration {done}" if done else ""),
+        "audit": arguments(config["audit"]),
+        "threads": str(provenance()["threads"]),
+        "folder": str(run.shown_folder),
+    }
+
+
+def arguments(node: dict[str, Any]) -> str:
+    """The arguments of a config node in one line."""
+    shown = []
+    for key, entry in node.items():
+        if isinstance(entry, dict):
+            inner = arguments(entry)
+            shown.append(f"{key} {entry.get('_target_', '').rpartition('.')[2]}{f' ({inner})' if inner else ''}")
+        elif not key.startswith("_"):
+            shown.append(f"{key} {entry:g}" if isinstance(entry, float) else f"{key} {entry}")
+    return ", ".join(shown)
+
+
+def quieten_lightning() -> None:
+    """Lightning's own lines say nothing about this program; Hydra would print them twice."""
+    import logging
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+
+
+@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+def main(config: DictConfig) -> None:
+    """Hydra's entry."""
+    train(config)
+
+
+if __name__ == "__main__":
+    run_script(main, CONF, "config")
