@@ -1,7 +1,11 @@
-"""Learn an auction, audit it, say how truthful it is.
+"""Learn a revenue-maximising auction, audit it, and say how truthful it is.
 
-    python train.py setting=c regret=local
-    python train.py --help
+python train.py setting=c regret=local            train, audit, log
+python train.py setting=a setting.n_bidders=4     any number of bidders and items
+python train.py experiment=released_local_d       a whole published recipe
+python train.py resume=outputs/<run>              continue an interrupted run
+python train.py -m setting=a,b regret=standard,local   a sweep
+python evaluate.py run=outputs/<run>              audit it again
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from truthful.app import (
 from truthful.results import CHECKPOINT, RESULT, provenance, train_summary, write_json
 
 if TYPE_CHECKING:
+    from lightning import Trainer
     from lightning.pytorch.loggers import Logger
     from rich.console import Console
 
@@ -65,16 +70,16 @@ def train(composed: DictConfig) -> None:
         checkpoint = load_checkpoint(run)
     result = describe_run(run, module)
     show_choices(console, result, module.setting, facts(run, module, checkpoint))
-    if not run.started:
-        save_configuration(run, composed)
     loggers = build_loggers(run)
-    for line in filter(None, map(logging.where_to_look, loggers)):
-        console.print(line, soft_wrap=True)
-
     succeeded = False
     try:
+        for line in filter(None, map(logging.where_to_look, loggers)):
+            console.print(line, soft_wrap=True)
+        trainer = build_trainer(run, module, loggers, console)
+        if not run.started:
+            save_configuration(run, composed)
         if checkpoint is None or int(checkpoint["state_dict"]["completed"]) < module.iterations:
-            fit(run, module, loggers, console, resume=checkpoint is not None)
+            fit(run, module, trainer, resume=checkpoint is not None)
         checkpoint = checkpoints.load(run.folder / CHECKPOINT)
         checkpoints.restore_mechanism(module.mechanism, checkpoint)
         finish(run, module, checkpoint, result, loggers, console)
@@ -149,24 +154,22 @@ def build_loggers(run: Run) -> list[Logger]:
     return [build(run.config["logger"], name, run=info) for name in run.config["logger"]]
 
 
-def fit(run: Run, module: AuctionModule, loggers: list[Logger], console: Console, resume: bool) -> None:
-    """Train to the end, from the checkpoint if there is one."""
+def build_trainer(run: Run, module: AuctionModule, loggers: list[Logger], console: Console) -> Trainer:
+    """Lightning's Trainer with our callbacks."""
     import lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from truthful.callbacks import Checkpoints, LogMetrics, PeriodicAudit, ShowProgress, TrainingInterrupted
-    from truthful.training import TrainingDiverged
+    from truthful.callbacks import Checkpoints, LogMetrics, PeriodicAudit, ShowProgress
 
     quieten_lightning()
-    options = run.config["trainer"]
-    audits = PeriodicAudit(
-        options["audit_every"], run.config["audit"]["tier"], options["audit_samples"], module.seed, run.folder
-    )
+    options, tier = run.config["trainer"], run.config["audit"]["tier"]
+    audits = PeriodicAudit(options["audit_every"], tier, options["audit_samples"], module.seed, run.folder)
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash}
     callbacks = [LogMetrics(), audits, Checkpoints(run.folder, options["checkpoint_every"], identity)]
     if options["progress"]:
-        callbacks.insert(2, ShowProgress(console, audits))
+        callbacks.append(ShowProgress(console, audits))
     try:
-        trainer = lightning.Trainer(
+        return lightning.Trainer(
             accelerator=options["accelerator"],
             devices=1,
             max_steps=module.iterations,
@@ -177,8 +180,15 @@ def fit(run: Run, module: AuctionModule, loggers: list[Logger], console: Console
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError) as error:
         raise UserError(f"trainer.accelerator={options['accelerator']}: {error}") from error
+
+
+def fit(run: Run, module: AuctionModule, trainer: Trainer, resume: bool) -> None:
+    """Train to the end, from the checkpoint if there is one."""
+    from truthful.callbacks import TrainingInterrupted
+    from truthful.training import TrainingDiverged
+
     try:
         trainer.fit(module, ckpt_path=run.folder / CHECKPOINT if resume else None, weights_only=True)
     except TrainingInterrupted as interruption:
@@ -292,4 +302,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, CONF, "config")
+    run_script(main, CONF, "config", usage=__doc__)

@@ -124,7 +124,10 @@ class AuctionModule(L.LightningModule):
         mechanism.initialise(generator(seed, Stream.INIT))
         data.prepare(setting, batch, seed)
         regret.prepare(setting, data.sample, generator(seed, Stream.START))
-        self._optimizer = optimizer(mechanism.parameters())
+        try:
+            self._optimizer = optimizer(mechanism.parameters())
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"optimizer: {error}") from error
         self._base_rate = float(self._optimizer.param_groups[0]["lr"])
         if regret.local and lr_schedule.decays and getattr(regret, "kept", None) is None:
             warnings.warn(

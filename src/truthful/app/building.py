@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def build(config: dict[str, Any], name: str, **arguments: Any) -> Any:
-    """Instantiate the node `name` of a plain configuration; a wrong value is a UserError."""
+    """Instantiate the node `name` of a plain configuration; a wrong key or value is a UserError.
+
+    `arguments` reach the constructor as they are, beside the node's own.
+    """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
@@ -28,18 +33,38 @@ def build(config: dict[str, Any], name: str, **arguments: Any) -> Any:
     if not isinstance(node, dict) or "_target_" not in node:
         raise UserError(f"{name} must be one of the options in conf/{name}, got {node!r}")
     try:
-        return instantiate(node, **arguments, _convert_="all")
+        check_arguments(node, name)
+        if arguments:
+            return instantiate({**node, "_partial_": True}, _convert_="all")(**arguments)
+        return instantiate(node, _convert_="all")
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
     except InstantiationException as error:
         cause = error.__cause__
-        if isinstance(cause, ValueError):
-            raise UserError(str(cause)) from error
-        if isinstance(cause, TypeError):
-            raise UserError(f"{name}: {cause}; it was given {_shown(node)}") from error
-        raise UserError(f"{name}: {str(error).splitlines()[0]}") from error
+        raise UserError(str(cause) if isinstance(cause, ValueError) else f"{name}: {cause or error}") from error
 
 
-def _shown(node: dict[str, Any]) -> str:
-    return ", ".join(f"{key}={entry}" for key, entry in node.items() if not key.startswith("_"))
+def check_arguments(node: dict[str, Any], name: str) -> None:
+    """Compare a node's keys and numbers with its target's signature, and those of the nodes in it."""
+    from hydra.utils import get_object
+
+    try:
+        parameters = inspect.signature(get_object(node["_target_"])).parameters
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{name}._target_ must be importable, got {node['_target_']!r} ({error})") from error
+    for key, entry in node.items():
+        if isinstance(entry, dict) and "_target_" in entry:
+            check_arguments(entry, f"{name}.{key}")
+        if key.startswith("_"):
+            continue
+        if key not in parameters:
+            close = difflib.get_close_matches(key, parameters, n=1)
+            raise UserError(f"there is no {name}.{key}{f'; did you mean {name}.{close[0]}?' if close else ''}")
+        wanted = {part.strip() for part in str(parameters[key].annotation).split("|")}
+        if "float" in wanted and isinstance(entry, str):
+            raise UserError(f"{name}.{key} must be a number, got {entry!r}")
+        if wanted == {"bool"} and not isinstance(entry, bool):
+            raise UserError(f"{name}.{key} must be true or false, got {entry!r}")
 
 
 def whole_number(config: dict[str, Any], key: str, least: int, group: str = "") -> int:

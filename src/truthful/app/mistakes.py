@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -19,19 +18,24 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from truthful.app.building import UserError
+from truthful.app.help import help_text
 from truthful.app.runs import register_resolvers
 
 _wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
-def run_script(script: Callable[[], None], conf: Path, config_name: str) -> None:
+def run_script(script: Callable[[], None], conf: Path, config_name: str, usage: str) -> None:
     """Run a Hydra main function; a mistake of the user is one sentence on stderr and exit code 1, no traceback.
 
-    HYDRA_FULL_ERROR=1 in the environment shows the traceback all the same.
+    `usage` is the head of the help. HYDRA_FULL_ERROR=1 in the environment shows the traceback all the same.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
     register_resolvers()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        sys.stdout.write(help_text(usage, conf, config_name))
+        return
     try:
+        check_override_keys(sys.argv[1:], conf, config_name)
         script()
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if _wants_traceback:
@@ -39,7 +43,7 @@ def run_script(script: Callable[[], None], conf: Path, config_name: str) -> None
         stop(_sentence(error, conf, config_name))
 
 
-def stop(sentence: str, code: int = 1) -> None:
+def stop(sentence: str, code: int = 1) -> NoReturn:
     """Say one sentence on stderr and leave."""
     sys.stderr.write(f"{Path(sys.argv[0]).name}: {sentence}\n")
     raise SystemExit(code)
@@ -52,6 +56,8 @@ def answer_mistakes(task: Callable[[DictConfig], None]) -> Callable[[DictConfig]
         try:
             task(config)
         except (UserError, OSError) as error:
+            with contextlib.suppress(OSError):
+                Path(HydraConfig.get().runtime.output_dir).rmdir()  # if nothing is in it
             if _wants_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             stop(_os_sentence(error) if isinstance(error, OSError) else str(error))
@@ -60,24 +66,40 @@ def answer_mistakes(task: Callable[[DictConfig], None]) -> Callable[[DictConfig]
 
 
 def _os_sentence(error: OSError) -> str:
-    return f"cannot use {error.filename!r}: {error.strerror}" if error.filename else str(error)
+    return f"cannot write to {error.filename!r}: {error.strerror}" if error.filename else str(error)
 
 
 def _sentence(error: Exception, conf: Path, config_name: str) -> str:
     """What Hydra has to say, in one line, with the name that was probably meant."""
     text = str(error)
-    if isinstance(error, OSError):
-        return _os_sentence(error)
     if missing := re.search(r"Could not find '(?P<group>.+)/(?P<option>[^/']*)'", text):
         group, option = missing["group"], missing["option"]
         options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
         return f"there is no {group}={option}{_suggest(option, options)}; options: {', '.join(options)}"
     if unknown := re.search(r"Could not (?:override|delete from config\.) '(?P<key>[^'@]+)", text):
-        key = unknown["key"]
-        return f"there is no {key!r} to override{_suggest(key, _known_keys(conf, config_name))}"
+        return _unknown_key(unknown["key"], _known_keys(conf, config_name))
     if interpolation := re.search(r"Interpolation key '([^']+)' not found", text):
         return f"the configuration refers to {interpolation[1]!r}, which does not exist"
+    if isinstance(error, OSError):
+        return _os_sentence(error)
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def check_override_keys(arguments: Sequence[str], conf: Path, config_name: str) -> None:
+    """Refuse an override of a key that no file of the configuration mentions, before Hydra takes its time."""
+    if any(argument.startswith(("-cd", "--config")) for argument in arguments):
+        return  # there are other files
+    known = _known_keys(conf, config_name)
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        if equals and key[0].isalpha() and not key.startswith("hydra") and "@" not in key and key not in known:
+            raise UserError(_unknown_key(key, known))
+
+
+def _unknown_key(key: str, known: set[str]) -> str:
+    if key in known:
+        return f"the chosen options have no {key!r} to override"
+    return f"there is no {key!r} to override{_suggest(key, known)}"
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:
@@ -91,28 +113,26 @@ def _suggest(name: str, known: Iterable[str]) -> str:
 
 
 def _known_keys(conf: Path, config_name: str) -> set[str]:
-    """Every key of the configuration as the command line's valid part composes it."""
-    groups = {str(path.parent.relative_to(conf)) for path in conf.rglob("*.yaml")} - {"."}
-    overrides = []
-    for argument in sys.argv[1:]:
-        key = argument.partition("=")[0]
-        if key in groups:
-            overrides.append(argument)
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            config = compose(config_name, overrides=overrides)
-    except (HydraException, OmegaConfBaseException):
-        return groups | _top_level_keys(conf, config_name)
-    return groups | set(_dotted(OmegaConf.to_container(config, resolve=False)))
+    """Every group and every dotted key that the files of the configuration mention.
 
-
-def _dotted(node: Any, prefix: str = "") -> Iterable[str]:
-    if isinstance(node, dict):
-        for key, entry in node.items():
-            if not str(key).startswith("_"):
-                yield prefix + str(key)
-                yield from _dotted(entry, f"{prefix}{key}.")
+    Read off the indentation: composing the configuration would take longer than the answer should.
+    """
+    keys = set()
+    for path in conf.rglob("*.yaml"):
+        group = path.parent.relative_to(conf)
+        if path.parent == conf and path.stem != config_name:
+            continue
+        text = path.read_text()
+        package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
+        prefix = package[1] if package else ".".join(group.parts)
+        keys.add(str(group))
+        open_keys: list[tuple[int, str]] = []
+        for indent, name in re.findall(r"^( *)(\w+):", text, re.MULTILINE):
+            while open_keys and open_keys[-1][0] >= len(indent):
+                open_keys.pop()
+            open_keys.append((len(indent), name))
+            keys.add(".".join([*prefix.replace("_global_", "").split("."), *(key for _, key in open_keys)]).lstrip("."))
+    return keys - {".", "hydra", "defaults"}
 
 
 def check_keys(config: dict[str, Any], conf: Path, config_name: str) -> None:
