@@ -24,7 +24,7 @@ from truthful.app import (
     answer_mistakes,
     build,
     check_keys,
-    differs_from_file,
+    describe_choices,
     open_run,
     plain,
     run_script,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from rich.console import Console
 
-    from truthful.settings import Setting
     from truthful.training import AuctionModule
 
 CONF = Path(__file__).resolve().parent / "conf"
@@ -50,7 +49,7 @@ INTERRUPTED = 130
 @answer_mistakes
 def train(composed: DictConfig) -> None:
     """Compose, build, fit, audit, write result.json."""
-    check_keys(plain(composed), CONF, "config")
+    check_keys(composed, CONF, "config")
     run = open_run(composed)
     if (run.folder / RESULT).exists():
         sys.stdout.write(f"{run.shown_folder} is complete, see {run.shown_folder / RESULT}\n")
@@ -68,7 +67,7 @@ def train(composed: DictConfig) -> None:
     checkpoint = None
     if run.started and (run.folder / CHECKPOINT).exists():
         checkpoint = load_checkpoint(run)
-    result = describe_run(run, module)
+    result = describe_run(run)
     show_choices(console, result, module.setting, facts(run, module, checkpoint))
     loggers = build_loggers(run)
     succeeded = False
@@ -97,7 +96,7 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
     for key, least in (("log_every", 1), ("checkpoint_every", 1), ("audit_every", 0), ("audit_samples", 2)):
         whole_number(trainer, key, least, group="trainer")
     setting = build(config, "setting")
-    mechanism = build(config, "mechanism", **shape(setting))
+    mechanism = build(config, "mechanism", **setting.shape)
     if not list(mechanism.parameters()):
         raise UserError(f"{type(mechanism).__name__} has nothing to train; audit it with evaluate.py")
     parts = {name: build(config, name) for name in ("regret", "rmax", "optimizer", "lr_schedule", "data")}
@@ -118,11 +117,6 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
     for warning in caught:
         console.print(f"warning: {warning.message}", style="yellow")
     return module
-
-
-def shape(setting: Setting) -> dict[str, Any]:
-    """What a mechanism needs to know of a setting."""
-    return {"n_bidders": setting.n_bidders, "n_items": setting.n_items, "demand": setting.demand}
 
 
 def load_checkpoint(run: Run) -> dict[str, Any]:
@@ -233,26 +227,13 @@ def finish(
     console.print(f"audit again: python evaluate.py run={run.shown_folder} audit.seed=1", soft_wrap=True)
 
 
-def describe_run(run: Run, module: AuctionModule) -> dict[str, Any]:
+def describe_run(run: Run) -> dict[str, Any]:
     """What result.json says that is known before training."""
     from truthful.console import published_dict
 
-    config, choices = run.config, run.choices
-    overridden = differs_from_file(CONF, "setting", choices["setting"], config["setting"])
-    budget = {"schedule": choices["rmax"], "start": module.rmax.start, "end": module.rmax.end}
-    return {
-        "setting": choices["setting"],
-        "regret_mode": choices["regret"],
-        "setting_overridden": overridden,
-        "mechanism": choices["mechanism"],
-        "dual": choices["dual"],
-        "rmax": budget if module.dual.uses_budget else None,
-        "experiment": choices.get("experiment"),
-        **{key: config[key] for key in ("iterations", "batch", "seed", "depth")},
-        "config_hash": run.hash,
-        **provenance(),
-        "published": published_dict(choices["setting"], overridden, choices["regret"]),
-    }
+    description = describe_choices(run.config, run.choices, CONF)
+    published = published_dict(run.choices["setting"], description["setting_overridden"], run.choices["regret"])
+    return {**description, "config_hash": run.hash, **provenance(), "published": published}
 
 
 def facts(run: Run, module: AuctionModule, checkpoint: dict[str, Any] | None) -> dict[str, str]:

@@ -59,29 +59,31 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
 
     The published row is shown only where the setting is the published one.
     """
-    audit = result["audit"]
-    name = result["regret_mode"] or result["mechanism"]
+    audit, row = result["audit"], result["published"]
+    ratio = audit["regret_ratio"]
+    ours = {
+        "revenue": f"{audit['revenue']:.4f} ± {audit['revenue_se']:.4f}",
+        "regret": f"{audit['regret']:.5f} ± {audit['regret_se']:.5f}",
+        "regret_sum": f"{audit['regret_sum']:.5f}",
+        "regret_sum / revenue": "-" if ratio is None else f"{ratio:.5f}",
+        "regret, 95th percentile": f"{audit['regret_p95']:.5f}",
+        "regret, maximum": f"{audit['regret_max']:.5f}",
+    }
+    columns = {result["regret_mode"] or result["mechanism"]: ours}
+    if row is not None:
+        published = {"revenue": f"{row['revenue']:.4f}", "regret": f"{row['regret']:.5f}"}
+        columns[f"published, {row['method']}"] = published
+    if optimum is not None:
+        columns["optimum, exact"] = {name: "0" for name in ours} | {"revenue": f"{optimum:.4f}"}
     table = Table(title=f"setting {result['setting']}{' (overridden)' if result['setting_overridden'] else ''}")
     table.add_column("")
-    for column in ("revenue", "regret", "regret_sum", "ratio", "p95", "max"):
+    for column in columns:
         table.add_column(column, justify="right")
-    table.add_row(
-        f"{name}, audit={audit['tier']}",
-        f"{audit['revenue']:.4f} ± {audit['revenue_se']:.4f}",
-        f"{audit['regret']:.5f} ± {audit['regret_se']:.5f}",
-        f"{audit['regret_sum']:.5f}",
-        "-" if audit["regret_ratio"] is None else f"{audit['regret_ratio']:.5f}",
-        f"{audit['regret_p95']:.5f}",
-        f"{audit['regret_max']:.5f}",
-    )
-    row = result["published"]
-    if row is not None:
-        table.add_row(f"published, {row['method']}", f"{row['revenue']:.4f}", f"{row['regret']:.5f}", *["-"] * 4)
-    if optimum is not None:
-        table.add_row("optimal auction, exact", f"{optimum:.4f}", "0", "0", "0", "0", "0")
+    for name in ours:
+        table.add_row(name, *(cells.get(name, "") for cells in columns.values()))
     console.print(table)
     console.print(
-        f"regret: mean over bidders, of {audit['samples']} profiles; a lower bound: {audit['search']}.", style="dim"
+        f"regret: mean over bidders, {audit['samples']} profiles; a lower bound, audit={audit['tier']}: {audit['search']}.", style="dim"
     )
     if optimum is not None and audit["revenue"] > optimum:
         console.print("Revenue above the optimum is earned by violating incentive compatibility.", style="dim")

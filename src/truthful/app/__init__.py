@@ -3,7 +3,7 @@
 It must not import torch: `--help` and a mistyped override answer at once.
 """
 
-from truthful.app.building import UserError, build, differs_from_file, plain, whole_number
+from truthful.app.building import UserError, build, describe_choices, plain, whole_number
 from truthful.app.mistakes import answer_mistakes, check_keys, run_script, stop
 from truthful.app.runs import CHECKPOINT, Run, open_run, save_configuration
 
@@ -14,7 +14,7 @@ __all__ = [
     "answer_mistakes",
     "build",
     "check_keys",
-    "differs_from_file",
+    "describe_choices",
     "open_run",
     "plain",
     "run_script",

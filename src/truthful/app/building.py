@@ -79,3 +79,29 @@ def whole_number(config: dict[str, Any], key: str, least: int, group: str = "") 
 def differs_from_file(conf: Path, group: str, option: str, node: dict[str, Any]) -> bool:
     """Whether a composed node is anything else than the option's file says."""
     return plain(OmegaConf.load(conf / group / f"{option}.yaml")) != node  # type: ignore[arg-type]
+
+
+def describe_choices(config: dict[str, Any], choices: dict[str, Any], conf: Path) -> dict[str, Any]:
+    """What result.json says of a configuration, by the names on the command line; None for what was not trained."""
+    trained = "regret" in config
+    names = ("iterations", "batch", "seed", "depth")
+    return {
+        "setting": choices["setting"],
+        "regret_mode": choices["regret"] if trained else None,
+        "setting_overridden": differs_from_file(conf, "setting", choices["setting"], config["setting"]),
+        "mechanism": choices["mechanism"],
+        "dual": choices["dual"] if trained else None,
+        "rmax": _budget(config, choices) if trained else None,
+        "experiment": choices.get("experiment"),
+        **{name: config.get(name) for name in names},
+    }
+
+
+def _budget(config: dict[str, Any], choices: dict[str, Any]) -> dict[str, Any] | None:
+    """Schedule, start and end of R_max, or None where the dual does not use it."""
+    from hydra.utils import get_class
+
+    if not get_class(config["dual"]["_target_"]).uses_budget:
+        return None
+    end = config["rmax"]["end"]
+    return {"schedule": choices["rmax"], "start": config["rmax"].get("start", end), "end": end}

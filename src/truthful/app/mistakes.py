@@ -34,13 +34,14 @@ def run_script(script: Callable[[], None], conf: Path, config_name: str, usage: 
     if {"--help", "-h"} & set(sys.argv[1:]):
         sys.stdout.write(help_text(usage, conf, config_name))
         return
+    sys.argv[1:] = [_quote_path(argument) for argument in sys.argv[1:]]
     try:
         check_override_keys(sys.argv[1:], conf, config_name)
         script()
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if _wants_traceback:
             raise
-        stop(_sentence(error, conf, config_name))
+        stop(_composition_sentence(error, conf, config_name))
 
 
 def stop(sentence: str, code: int = 1) -> NoReturn:
@@ -55,21 +56,39 @@ def answer_mistakes(task: Callable[[DictConfig], None]) -> Callable[[DictConfig]
     def wrapped(config: DictConfig) -> None:
         try:
             task(config)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, OmegaConfBaseException) as error:
             with contextlib.suppress(OSError):
                 Path(HydraConfig.get().runtime.output_dir).rmdir()  # if nothing is in it
             if _wants_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            stop(_os_sentence(error) if isinstance(error, OSError) else str(error))
+            stop(_sentence(error))
 
     return wrapped
+
+
+def _quote_path(argument: str) -> str:
+    """Quote the folder or file of an argument that names one, so that Hydra takes it whatever its characters."""
+    key, _, path = argument.partition("=")
+    if key not in ("run", "resume", "checkpoint", "hydra.run.dir") or not path or path[0] in "'\"$" or path == "null":
+        return argument
+    return f"{key}='{path}'"
 
 
 def _os_sentence(error: OSError) -> str:
     return f"cannot write to {error.filename!r}: {error.strerror}" if error.filename else str(error)
 
 
-def _sentence(error: Exception, conf: Path, config_name: str) -> str:
+def _sentence(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, OSError):
+        return _os_sentence(error)
+    text = str(error)
+    if interpolation := re.search(r"Interpolation key '([^']+)' not found", text):
+        return f"the configuration refers to {interpolation[1]!r}, which does not exist"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _composition_sentence(error: Exception, conf: Path, config_name: str) -> str:
     """What Hydra has to say, in one line, with the name that was probably meant."""
     text = str(error)
     if missing := re.search(r"Could not find '(?P<group>.+)/(?P<option>[^/']*)'", text):
@@ -78,11 +97,7 @@ def _sentence(error: Exception, conf: Path, config_name: str) -> str:
         return f"there is no {group}={option}{_suggest(option, options)}; options: {', '.join(options)}"
     if unknown := re.search(r"Could not (?:override|delete from config\.) '(?P<key>[^'@]+)", text):
         return _unknown_key(unknown["key"], _known_keys(conf, config_name))
-    if interpolation := re.search(r"Interpolation key '([^']+)' not found", text):
-        return f"the configuration refers to {interpolation[1]!r}, which does not exist"
-    if isinstance(error, OSError):
-        return _os_sentence(error)
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return _sentence(error)
 
 
 def check_override_keys(arguments: Sequence[str], conf: Path, config_name: str) -> None:
@@ -135,10 +150,10 @@ def _known_keys(conf: Path, config_name: str) -> set[str]:
     return keys - {".", "hydra", "defaults"}
 
 
-def check_keys(config: dict[str, Any], conf: Path, config_name: str) -> None:
+def check_keys(config: DictConfig, conf: Path, config_name: str) -> None:
     """Refuse top-level keys that `+key=value` has added; Hydra adds whatever is asked for."""
     known = _top_level_keys(conf, config_name)
-    for key in config:
+    for key in map(str, config):
         if key not in known:
             raise UserError(f"there is no {key!r} in the configuration{_suggest(key, known)}")
 

@@ -32,10 +32,7 @@ def run_name(choices: dict[str, Any], overrides: Sequence[str]) -> str:
         key, _, value = override.lstrip("+~").partition("=")
         if key not in hidden and volatile_part(key) is None and not key.startswith("hydra"):
             shown.append(f"{key.replace('/', '.')}={value}")
-    name = re.sub(r"[^A-Za-z0-9_.=-]+", "-", "_".join(shown))
-    if len(name) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME - 9]}_{_digest('_'.join(shown))}"
-    return name
+    return _shortened(shown)
 
 
 def run_folder(resume: str | None, choices: dict[str, Any], overrides: Sequence[str]) -> str:
@@ -45,8 +42,28 @@ def run_folder(resume: str | None, choices: dict[str, Any], overrides: Sequence[
 
 def sweep_name(overrides: Sequence[str]) -> str:
     """A folder name for a multirun, from its grid."""
-    name = re.sub(r"[^A-Za-z0-9_.=,-]+", "-", "_".join(overrides)) or "default"
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}_{_digest(name)}"
+    return _shortened(overrides)
+
+
+def evaluation_name(run: str | None, checkpoint: str | None, overrides: Sequence[str]) -> str:
+    """A folder name for an evaluation: what is evaluated, and every override."""
+    shown = [Path(run).name] if run else [Path(checkpoint).stem] if checkpoint else []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key == "mechanism":
+            shown.insert(0, value)
+        elif key not in ("run", "checkpoint") and not key.startswith("hydra"):
+            shown.append(f"{key}={value}")
+    return _shortened(shown)
+
+
+def _shortened(parts: Sequence[str]) -> str:
+    """The parts joined to a file name of bounded length; what is cut off survives as a digest.
+
+    Only characters that need no quotes on the command line: `resume=` and `run=` take these names.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "_".join(parts)) or "default"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}_{_digest('_'.join(parts))}"
 
 
 def _digest(text: str) -> str:
@@ -58,6 +75,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("truthful.run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("truthful.run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("truthful.sweep_name", sweep_name, replace=True)
+    OmegaConf.register_new_resolver("truthful.evaluation_name", evaluation_name, replace=True)
 
 
 def override_pairs(overrides: Sequence[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,11 @@ class Setting(ABC):
     @abstractmethod
     def project(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
         """The nearest point of each bidder's support. Misreports are kept in the support with it."""
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What a mechanism needs to know of a setting, by the names of its arguments."""
+        return {"n_bidders": self.n_bidders, "n_items": self.n_items, "demand": self.demand}
 
     @property
     def optimal_revenue(self) -> float | None:

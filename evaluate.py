@@ -1,0 +1,123 @@
+"""Audit a trained auction again, or an auction that needs no training.
+
+python evaluate.py run=outputs/<run> audit.samples=10000 audit.seed=1
+python evaluate.py checkpoint=last.ckpt
+python evaluate.py mechanism=second_price setting=a
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
+
+from truthful.app import (
+    UserError,
+    answer_mistakes,
+    build,
+    check_keys,
+    describe_choices,
+    plain,
+    run_script,
+)
+from truthful.results import CHECKPOINT, RESULT, config_hash, provenance, train_summary, write_json
+
+CONF = Path(__file__).resolve().parent / "conf"
+
+
+@answer_mistakes
+def evaluate(composed: DictConfig) -> None:
+    """Audit, write result.json, show it."""
+    check_keys(composed, CONF, "evaluate")
+    given = [key for key in ("run", "checkpoint", "mechanism") if composed.get(key) is not None]
+    if len(given) != 1:
+        raise UserError(
+            "evaluate.py needs one of run=<folder>, checkpoint=<file> and mechanism=<name> with setting=<name>, got "
+            + (" and ".join(given) or "none of them")
+        )
+    try:
+        config = plain(composed)
+    except InterpolationKeyError:  # the network's depth belongs to a run
+        raise UserError("this mechanism has to be trained first: give run= or checkpoint=") from None
+    chosen = plain(OmegaConf.create({"choices": HydraConfig.get().runtime.choices}))["choices"]
+
+    from rich.console import Console
+
+    from truthful.auditing import audit, check_audit
+    from truthful.console import describe, published_dict, show_result
+
+    console = Console()
+    try:
+        check_audit(**config["audit"])
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    checkpoint = None
+    if "mechanism" not in config:
+        checkpoint = load_checkpoint(config)
+        trained, choices = checkpoint["run"]["config"], dict(checkpoint["run"]["choices"])
+        evaluated = {**trained, "audit": config["audit"]}
+        if "setting" in config:
+            evaluated["setting"], choices["setting"] = config["setting"], chosen["setting"]
+    else:
+        if "setting" not in config:
+            raise UserError("mechanism=<name> needs a setting=<name>, too")
+        evaluated, choices = config, chosen
+    setting = build(evaluated, "setting")
+    mechanism = build(evaluated, "mechanism", **setting.shape)
+    if checkpoint is not None:
+        restore(mechanism, checkpoint)
+    elif list(mechanism.parameters()):
+        raise UserError(f"mechanism={choices['mechanism']} has to be trained first: give run= or checkpoint=")
+
+    console.print(f"auditing {choices['mechanism']} on {choices['setting']}: {describe(setting)}", soft_wrap=True)
+    report = audit(mechanism, setting, **config["audit"])
+    description = describe_choices(evaluated, choices, CONF)
+    result: dict[str, Any] = {
+        **description,
+        "config_hash": config_hash(evaluated),
+        **provenance(),
+        "published": published_dict(description["setting"], description["setting_overridden"], description["regret_mode"]),
+        "train": None if checkpoint is None else train_summary(checkpoint),
+        "audit": report.as_dict(),
+        "optimal_revenue": setting.optimal_revenue,
+    }
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    write_json(folder / RESULT, result)
+    show_result(console, result, setting.optimal_revenue)
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    console.print(f"audited in {report.seconds:.0f} s; written to {shown / RESULT}", soft_wrap=True)
+
+
+def load_checkpoint(config: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint that `run` or `checkpoint` names."""
+    from truthful import checkpoints
+
+    path = Path(config["checkpoint"] or Path(config["run"]) / CHECKPOINT)
+    try:
+        return checkpoints.load(path)
+    except checkpoints.CheckpointError as error:
+        raise UserError(str(error)) from error
+
+
+def restore(mechanism: Any, checkpoint: dict[str, Any]) -> None:
+    """Load the trained parameters."""
+    from truthful import checkpoints
+
+    try:
+        checkpoints.restore_mechanism(mechanism, checkpoint)
+    except checkpoints.CheckpointError as error:
+        raise UserError(str(error)) from error
+
+
+@hydra.main(config_path="conf", config_name="evaluate", version_base="1.3")
+def main(config: DictConfig) -> None:
+    """Hydra's entry."""
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    run_script(main, CONF, "evaluate", usage=__doc__)
