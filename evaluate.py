@@ -7,6 +7,7 @@ python evaluate.py mechanism=second_price setting=a
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from truthful.app import (
     describe_choices,
     plain,
     run_script,
+    shown,
 )
 from truthful.results import CHECKPOINT, RESULT, config_hash, provenance, train_summary, write_json
 
@@ -76,11 +78,12 @@ def evaluate(composed: DictConfig) -> None:
     console.print(f"auditing {choices['mechanism']} on {choices['setting']}: {describe(setting)}", soft_wrap=True)
     report = audit(mechanism, setting, **config["audit"])
     description = describe_choices(evaluated, choices, CONF)
+    compared = (description[key] for key in ("setting", "setting_overridden", "regret_mode"))
     result: dict[str, Any] = {
         **description,
         "config_hash": config_hash(evaluated),
         **provenance(),
-        "published": published_dict(description["setting"], description["setting_overridden"], description["regret_mode"]),
+        "published": published_dict(*compared),
         "train": None if checkpoint is None else train_summary(checkpoint),
         "audit": report.as_dict(),
         "optimal_revenue": setting.optimal_revenue,
@@ -88,8 +91,7 @@ def evaluate(composed: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     write_json(folder / RESULT, result)
     show_result(console, result, setting.optimal_revenue)
-    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    console.print(f"audited in {report.seconds:.0f} s; written to {shown / RESULT}", soft_wrap=True)
+    console.print(f"audited in {report.seconds:.0f} s; written to {shown(folder) / RESULT}", soft_wrap=True)
 
 
 def load_checkpoint(config: dict[str, Any]) -> dict[str, Any]:
@@ -120,4 +122,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall other programs
     run_script(main, CONF, "evaluate", usage=__doc__)

@@ -10,6 +10,7 @@ python evaluate.py run=outputs/<run>              audit it again
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -26,7 +27,6 @@ from truthful.app import (
     check_keys,
     describe_choices,
     open_run,
-    plain,
     run_script,
     save_configuration,
     stop,
@@ -283,4 +283,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall other programs
     run_script(main, CONF, "config", usage=__doc__)

@@ -36,7 +36,7 @@ def revenue(outcome: Outcome) -> Float[Tensor, "*b"]:
 
 
 def deviate(values: Float[Tensor, "*b n m"], misreport: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n n m"]:
-    """All unilateral deviations: in profile i of axis -3, bidder i reports `misreport[i]` and the others their values."""
+    """All unilateral deviations: in profile i of axis -3 bidder i reports `misreport[i]`, the others their values."""
     deviator = torch.eye(values.shape[-2], dtype=torch.bool, device=values.device).unsqueeze(-1)
     return torch.where(deviator, misreport.unsqueeze(-2), values.unsqueeze(-3))
 

@@ -61,9 +61,7 @@ class PeriodicAudit(Callback):
         if not self.every or not crossed(pl_module, self.every) or pl_module.iteration == pl_module.iterations:
             return
         with pl_module.clock.paused():
-            report = audit(
-                pl_module.mechanism, pl_module.setting, self.tier, self.samples, self.seed, Stream.HELD_OUT
-            )
+            report = audit(pl_module.mechanism, pl_module.setting, self.tier, self.samples, self.seed, Stream.HELD_OUT)
             names = ("revenue", "regret", "regret_sum", "regret_p95", "regret_max")
             self.latest = {name: getattr(report, name) for name in names}
             metrics = {f"held_out/{name}": number for name, number in self.latest.items()}
@@ -148,7 +146,7 @@ class ShowProgress(Callback):
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[numbers]}", style=None),
+            TextColumn("{task.fields[numbers]}"),
             console=self.console,
             disable=not self.console.is_terminal,
             transient=True,

@@ -11,6 +11,7 @@ import torch
 
 from truthful.mechanisms import Mechanism
 
+
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used, and why."""
 

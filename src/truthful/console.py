@@ -74,7 +74,7 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         published = {"revenue": f"{row['revenue']:.4f}", "regret": f"{row['regret']:.5f}"}
         columns[f"published, {row['method']}"] = published
     if optimum is not None:
-        columns["optimum, exact"] = {name: "0" for name in ours} | {"revenue": f"{optimum:.4f}"}
+        columns["optimum, exact"] = dict.fromkeys(ours, "0") | {"revenue": f"{optimum:.4f}"}
     table = Table(title=f"setting {result['setting']}{' (overridden)' if result['setting_overridden'] else ''}")
     table.add_column("")
     for column in columns:
@@ -83,7 +83,9 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         table.add_row(name, *(cells.get(name, "") for cells in columns.values()))
     console.print(table)
     console.print(
-        f"regret: mean over bidders, {audit['samples']} profiles; a lower bound, audit={audit['tier']}: {audit['search']}.", style="dim"
+        f"regret: mean over bidders, {audit['samples']} profiles; a lower bound, audit={audit['tier']}: "
+        f"{audit['search']}.",
+        style="dim",
     )
     if optimum is not None and audit["revenue"] > optimum:
         console.print("Revenue above the optimum is earned by violating incentive compatibility.", style="dim")

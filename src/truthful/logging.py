@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -59,7 +59,7 @@ def wandb_logger(project: str, entity: str | None, mode: str, run: RunInfo) -> W
     experiment = wandb.init(
         project=project,
         entity=entity,
-        mode=mode,
+        mode=cast("Any", mode),
         id=run.identifier,
         resume="allow" if mode == "online" else None,
         name=run.name,

@@ -2,7 +2,7 @@
 
 Table 1 of Okada (2025), "Accelerating Automated Auction Design using Sufficiency of Local Incentive Compatibility",
 with the digits of its released result files: 10,000 profiles, regret the mean over bidders, found by 1000 starts x
-1000 (section 4.1) or 2000 (section 4.3) steps, so it is a lower bound, too. Training seconds are of the paper's machine.
+1000 (section 4.1) or 2000 (section 4.3) steps, so it is a lower bound, too. Seconds are of the paper's machine.
 """
 
 from __future__ import annotations

@@ -130,14 +130,17 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     """HEAD of the checkout that this file is in, marked -dirty if tracked files differ from it."""
-    root = Path(__file__).parent
     try:
-        options = {"cwd": root, "capture_output": True, "text": True, "check": True}
-        head: str = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **options).stdout.strip()
+        head = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{head}-dirty" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _cpu() -> str:

@@ -35,7 +35,7 @@ class AnnealedBudget(BudgetSchedule):
 
     def __call__(self, progress: float) -> float:
         """R_max after the share `progress` of all iterations."""
-        return self.start * (self.end / self.start) ** min(1.0, progress / self.fraction)
+        return self.start * math.exp(math.log(self.end / self.start) * min(1.0, progress / self.fraction))
 
 
 class LinearBudget(BudgetSchedule):

@@ -5,10 +5,9 @@ It must not import torch: `--help` and a mistyped override answer at once.
 
 from truthful.app.building import UserError, build, describe_choices, plain, whole_number
 from truthful.app.mistakes import answer_mistakes, check_keys, run_script, stop
-from truthful.app.runs import CHECKPOINT, Run, open_run, save_configuration
+from truthful.app.runs import Run, open_run, save_configuration, shown
 
 __all__ = [
-    "CHECKPOINT",
     "Run",
     "UserError",
     "answer_mistakes",
@@ -19,6 +18,7 @@ __all__ = [
     "plain",
     "run_script",
     "save_configuration",
+    "shown",
     "stop",
     "whole_number",
 ]

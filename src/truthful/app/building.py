@@ -7,14 +7,14 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
 class UserError(Exception):
     """A mistake of the user, as one sentence."""
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
     """A configuration as plain, resolved types."""
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
@@ -78,7 +78,7 @@ def whole_number(config: dict[str, Any], key: str, least: int, group: str = "") 
 
 def differs_from_file(conf: Path, group: str, option: str, node: dict[str, Any]) -> bool:
     """Whether a composed node is anything else than the option's file says."""
-    return plain(OmegaConf.load(conf / group / f"{option}.yaml")) != node  # type: ignore[arg-type]
+    return plain(OmegaConf.load(conf / group / f"{option}.yaml")) != node
 
 
 def describe_choices(config: dict[str, Any], choices: dict[str, Any], conf: Path) -> dict[str, Any]:

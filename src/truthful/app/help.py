@@ -42,9 +42,7 @@ def _group(conf: Path, path: Path) -> str:
         return f"  {name}=\n{names}"
     width = max(map(len, options)) + 2
     lines = [
-        textwrap.fill(
-            comment, WIDTH, initial_indent=f"    {option:{width}}", subsequent_indent=" " * (4 + width)
-        )
+        textwrap.fill(comment, WIDTH, initial_indent=f"    {option:{width}}", subsequent_indent=" " * (4 + width))
         for option, comment in options.items()
     ]
     return f"  {name}=\n" + "\n".join(lines)

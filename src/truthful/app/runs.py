@@ -101,7 +101,12 @@ class Run:
     @property
     def shown_folder(self) -> Path:
         """The folder as a person types it."""
-        return self.folder.relative_to(Path.cwd()) if self.folder.is_relative_to(Path.cwd()) else self.folder
+        return shown(self.folder)
+
+
+def shown(path: Path) -> Path:
+    """A path as a person types it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def open_run(composed: DictConfig) -> Run:
@@ -111,16 +116,17 @@ def open_run(composed: DictConfig) -> Run:
     if composed.resume is None:
         if saved_config.exists() or (folder / CHECKPOINT).exists() or (folder / RESULT).exists():
             raise UserError(
-                f"{folder} already has a run in it: continue it with resume=auto, choose another folder with "
+                f"{shown(folder)} already has a run in it: continue it with resume=auto, choose another folder with "
                 "hydra.run.dir=..., or delete it"
             )
     elif composed.resume != "auto" and not saved_config.exists():
-        raise UserError(f"there is no run to resume in {folder}: it has no .hydra/config.yaml")
+        raise UserError(f"there is no run to resume in {shown(folder)}: it has no .hydra/config.yaml")
 
-    config, choices = composed, OmegaConf.to_container(HydraConfig.get().runtime.choices)
+    config, choices = composed, plain(OmegaConf.create(HydraConfig.get().runtime.choices))
     if composed.resume is not None and saved_config.exists():
         saved = OmegaConf.load(saved_config)
-        saved_choices = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.choices)
+        assert isinstance(saved, DictConfig)
+        saved_choices = plain(OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.choices)
         if composed.resume == "auto":
             compare(plain(saved), plain(composed), folder)
             config = composed
@@ -139,14 +145,12 @@ def compare(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             raise UserError(
-                f"the run in {folder} has another configuration: {key} is {old.get(key)!r} there and "
+                f"the run in {shown(folder)} has another configuration: {key} is {old.get(key)!r} there and "
                 f"{new.get(key)!r} here"
             )
 
 
-def with_overrides(
-    saved: DictConfig, saved_choices: dict[str, Any], composed: DictConfig, folder: Path
-) -> DictConfig:
+def with_overrides(saved: DictConfig, saved_choices: dict[str, Any], composed: DictConfig, folder: Path) -> DictConfig:
     """The saved configuration, with the logger, bar and tags that the command line asks for; all else must agree."""
     for key, value in override_pairs(HydraConfig.get().overrides.task).items():
         if key == "resume":
@@ -158,7 +162,7 @@ def with_overrides(
         there = saved_choices[key] if key in saved_choices else OmegaConf.select(saved, key)
         there = OmegaConf.to_container(there) if OmegaConf.is_config(there) else there
         if there != value:
-            raise UserError(f"resume={folder} contradicts {key}={value}: the run there has {key}={there}")
+            raise UserError(f"resume={shown(folder)} contradicts {key}={value}: the run there has {key}={there}")
     return saved
 
 

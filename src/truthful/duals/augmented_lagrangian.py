@@ -27,6 +27,8 @@ class AugmentedLagrangian(Dual):
     """
 
     uses_budget = False
+    rho: Tensor
+    updates: Tensor
 
     def __init__(
         self, n_bidders: int, multiplier: float, rho: float, update_every: int, rho_growth: float, rho_every: int

@@ -27,5 +27,5 @@ class Mechanism(nn.Module, ABC):
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids."""
 
-    def initialise(self, generator: torch.Generator) -> None:  # noqa: B027
+    def initialise(self, generator: torch.Generator) -> None:
         """Draw the initial parameters. A mechanism without parameters has nothing to draw."""

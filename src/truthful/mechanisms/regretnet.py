@@ -74,7 +74,7 @@ class RegretNet(Mechanism):
         matrices = [
             part.unflatten(-1, shape) for part, shape in zip(scores.split(sizes, -1), self._score_shapes, strict=True)
         ]
-        over_bidders = matrices[0].softmax(-2)[..., : self.n_bidders, : self.n_items]
+        over_bidders: Tensor = matrices[0].softmax(-2)[..., : self.n_bidders, : self.n_items]
         if self.demand == "additive":
             return over_bidders
         over_items = matrices[-1][..., : self.n_bidders, :].softmax(-1)[..., : self.n_items]

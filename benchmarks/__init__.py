@@ -1,0 +1,1 @@
+"""Timings. Each names its reference and measures it in the same run."""
