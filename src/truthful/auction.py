@@ -43,9 +43,9 @@ def deviate(values: Float[Tensor, "*b n m"], misreport: Float[Tensor, "*b n m"])
 
 def deviation_utility(
     mechanism: Callable[[Tensor], Outcome],
-    values: Float[Tensor, "*b n m"],
-    misreport: Float[Tensor, "*b n m"],
-) -> Float[Tensor, "*b n"]:
+    values: Float[Tensor, "*#b n m"],
+    misreport: Float[Tensor, "*#b n m"],
+) -> Float[Tensor, "*#b n"]:
     """u_i(v_i; (b_i, v_-i)): what each bidder's true utility is if he alone reports `misreport[i]`.
 
     All n deviations of all profiles go through the mechanism in one batch. `values` and `misreport` broadcast over

@@ -31,8 +31,8 @@ class GradientAscent(Search):
         self.steps, self.step = steps, step
 
     def climb(
-        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*b n m"]
-    ) -> Float[Tensor, "*b n m"]:
+        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*s n m"]
+    ) -> Float[Tensor, "*s n m"]:
         """Only the last iterate."""
         point, state = start.detach(), None
         with frozen(mechanism):
@@ -42,7 +42,7 @@ class GradientAscent(Search):
         return point
 
     def __call__(
-        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*b n m"]
+        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*s n m"]
     ) -> Found:
         """The best misreport seen, of the start, the iterates and the truth."""
         point, state = start.detach(), None
@@ -68,8 +68,8 @@ class GradientAscent(Search):
 
 
 def utility_and_gradient(
-    mechanism: Mechanism, values: Float[Tensor, "*b n m"], misreport: Float[Tensor, "*b n m"]
-) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n m"]]:
+    mechanism: Mechanism, values: Float[Tensor, "*b n m"], misreport: Float[Tensor, "*s n m"]
+) -> tuple[Float[Tensor, "*s n"], Float[Tensor, "*s n m"]]:
     """Each deviator's utility and its gradient in his misreport, both detached. Cheapest inside `frozen`."""
     with torch.enable_grad():
         misreport = misreport.detach().requires_grad_()

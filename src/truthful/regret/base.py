@@ -31,15 +31,15 @@ class Search(ABC):
 
     @abstractmethod
     def climb(
-        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*b n m"]
-    ) -> Float[Tensor, "*b n m"]:
+        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*s n m"]
+    ) -> Float[Tensor, "*s n m"]:
         """Only the last iterate, for training, which evaluates it anyway."""
 
     @abstractmethod
     def __call__(
-        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*b n m"]
+        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*s n m"]
     ) -> Found:
-        """The best misreport seen from `start` on. `start` may have more leading axes than `values`."""
+        """The best misreport seen from `start` on. `start` may have more leading axes (`s`) than `values`."""
 
 
 class RegretMode(nn.Module, ABC):

@@ -1,0 +1,102 @@
+"""What tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from truthful.mechanisms import RegretNet
+from truthful.settings import Setting, UniformBox
+
+ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
+
+SMALL = (
+    "data.samples=640",
+    "batch=32",
+    "trainer.log_every=5",
+    "trainer.checkpoint_every=10",
+    "trainer.audit_every=10",
+    "trainer.audit_samples=4",
+    "audit.samples=8",
+    "logger=none",
+)
+"""Overrides that make a run take a second."""
+
+sys.path.insert(0, str(ROOT))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run a root script in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "HYDRA_FULL_ERROR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
+
+    def run(script: str, *arguments: str) -> Answer:
+        import evaluate
+        import train
+        from truthful.app import run_script
+
+        module = {"train.py": train, "evaluate.py": evaluate}[script]
+        monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments])
+        config = "config" if script == "train.py" else "evaluate"
+        code = 0
+        capfd.readouterr()
+        try:
+            run_script(module.main, CONF, config, usage=module.__doc__)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return Answer(code, out, err)
+
+    return run
+
+
+def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start a root script as its user does."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(cwd / "no_netrc")}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def network(setting: Setting, seed: int = 0, depth: int = 2, scale: float = 1.0, unit_demand_scores: int = 2) -> RegretNet:
+    """A small RegretNet with random parameters, `scale` times as large as usual."""
+    mechanism = RegretNet(
+        **setting.shape, depth=depth, width=16, activation=torch.nn.Tanh(), unit_demand_scores=unit_demand_scores
+    )
+    mechanism.initialise(torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for parameter in mechanism.parameters():
+            parameter.mul_(scale)
+    return mechanism
+
+
+@pytest.fixture
+def two_by_two() -> UniformBox:
+    """Setting (a)."""
+    return UniformBox(2, 2, 0.0, 1.0, "additive")
