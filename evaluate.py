@@ -115,7 +115,7 @@ def restore(mechanism: Any, checkpoint: dict[str, Any]) -> None:
         raise UserError(str(error)) from error
 
 
-@hydra.main(config_path="conf", config_name="evaluate", version_base="1.3")
+@hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Hydra's entry."""
     evaluate(config)

@@ -69,6 +69,9 @@ def train(composed: DictConfig) -> None:
         checkpoint = load_checkpoint(run)
     result = describe_run(run)
     show_choices(console, result, module.setting, facts(run, module, checkpoint))
+    recipe = run.config["recipe"]
+    if recipe["note"] and run.config["rmax"].get("start") == recipe["rmax_start"]:
+        console.print(f"warning: {recipe['note']}", style="yellow")
     loggers = build_loggers(run)
     succeeded = False
     try:
@@ -276,7 +279,7 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
-@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Hydra's entry."""
     train(config)

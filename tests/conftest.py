@@ -72,7 +72,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
     """Start a root script as its user does."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_"))}
     environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(cwd / "no_netrc")}
     return subprocess.Popen(
         [sys.executable, str(ROOT / script), *arguments],
@@ -84,7 +84,9 @@ def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def network(setting: Setting, seed: int = 0, depth: int = 2, scale: float = 1.0, unit_demand_scores: int = 2) -> RegretNet:
+def network(
+    setting: Setting, seed: int = 0, depth: int = 2, scale: float = 1.0, unit_demand_scores: int = 2
+) -> RegretNet:
     """A small RegretNet with random parameters, `scale` times as large as usual."""
     mechanism = RegretNet(
         **setting.shape, depth=depth, width=16, activation=torch.nn.Tanh(), unit_demand_scores=unit_demand_scores

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from tests.conftest import network
 
+from tests.conftest import network
 from truthful.auction import Outcome, deviate, deviation_utility, revenue, utility
 from truthful.settings import UniformBox
 

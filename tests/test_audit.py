@@ -1,8 +1,8 @@
 import pytest
 import torch
-from tests.conftest import network
 from torch import Tensor
 
+from tests.conftest import network
 from truthful import audit, auditing
 from truthful.auction import Outcome, deviation_utility, utility
 from truthful.auditing import attack
@@ -42,7 +42,9 @@ def test_the_attack_agrees_with_a_grid(demand: str) -> None:
     points = low + (high - low) * grid[:, None]
     exact = mechanism.double()
     with torch.no_grad():
-        gains = deviation_utility(exact, values, points[:, None].expand(-1, 40, -1, -1)) - utility(values, exact(values))
+        gains = deviation_utility(exact, values, points[:, None].expand(-1, 40, -1, -1)) - utility(
+            values, exact(values)
+        )
     best = gains.amax(0).clamp_min(0)
     assert report.regret >= 0.995 * float(best.mean())
     assert report.regret_max >= 0.995 * float(best.max())

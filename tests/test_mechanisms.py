@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import CONF, network
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from tests.conftest import CONF, network
 from truthful.auction import revenue, utility
 from truthful.mechanisms import FirstPrice, Mechanism, RegretNet, SecondPrice
 from truthful.settings import Setting, UniformBox
@@ -17,6 +18,9 @@ SETTINGS = [
 ]
 
 
+ITEM_BY_ITEM = ("first_price", "second_price")
+
+
 def build(file: Path, setting: Setting) -> Mechanism:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = compose("config", overrides=[f"mechanism={file.stem}"]).mechanism
@@ -26,12 +30,11 @@ def build(file: Path, setting: Setting) -> Mechanism:
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.demand)
 @pytest.mark.parametrize("file", sorted((CONF / "mechanism").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_mechanism_is_feasible_and_individually_rational(file: Path, setting: Setting) -> None:
-    try:
-        mechanism = build(file, setting)
-    except Exception as error:
-        assert "additive demand" in str(error.__cause__)
-        assert setting.demand == "unit"
+    if file.stem in ITEM_BY_ITEM and setting.demand == "unit":
+        with pytest.raises(InstantiationException, match="additive demand"):
+            build(file, setting)
         return
+    mechanism = build(file, setting)
     mechanism.initialise(torch.Generator().manual_seed(0))
     bids = setting.sample(300, torch.Generator().manual_seed(1)).unflatten(0, (3, 100))
     with torch.no_grad():

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import CONF
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from tests.conftest import CONF
 from truthful.settings import Setting, UniformBox, UniformUnion
 
 FILES = sorted((CONF / "setting").glob("*.yaml"))
@@ -114,7 +114,9 @@ def test_a_union_is_uniform_on_its_intervals_and_not_convex() -> None:
     assert union.project(torch.tensor([[[0.3]], [[0.5]]])).flatten().tolist() == pytest.approx([0.1, 0.7])
 
 
-@pytest.mark.parametrize("intervals", [[[0.0, 1.0]], [[0.0, 0.6], [0.5, 1.0]], [[0.0], [0.5]], [[0.7, 1.0], [0.0, 0.3]]])
+@pytest.mark.parametrize(
+    "intervals", [[[0.0, 1.0]], [[0.0, 0.6], [0.5, 1.0]], [[0.0], [0.5]], [[0.7, 1.0], [0.0, 0.3]]]
+)
 def test_a_wrong_union_is_refused(intervals: list) -> None:
     with pytest.raises(ValueError, match="at least two disjoint pairs"):
         UniformUnion(1, 1, intervals, "additive")

@@ -9,10 +9,10 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from tests.conftest import CONF, network
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from tests.conftest import CONF, network
 from truthful.app import plain
 from truthful.app.runs import register_resolvers
 from truthful.data import FixedSample, FreshSamples
@@ -128,7 +128,9 @@ def test_the_learning_rate_follows_its_schedule_and_the_misreport_step_does_not(
     )
     adam = torch.optim.Adam.step
     monkeypatch.setattr(
-        torch.optim.Adam, "step", lambda self, *a, **k: (rates.append(self.param_groups[0]["lr"]), adam(self, *a, **k))[1]
+        torch.optim.Adam,
+        "step",
+        lambda self, *a, **k: (rates.append(self.param_groups[0]["lr"]), adam(self, *a, **k))[1],
     )
     call = AdamStep.__call__
     monkeypatch.setattr(
@@ -155,7 +157,7 @@ def test_a_fixed_local_step_with_a_decaying_rate_is_warned_about() -> None:
 
 
 def test_a_nan_stops_training_at_its_iteration() -> None:
-    module = make(20)
+    module = make(20, data=FixedSample(320))
     poisoned = module.data(7)[1]
     module.data.sample[poisoned] = float("nan")
     with pytest.raises(TrainingDiverged, match="iteration 8 "):

@@ -60,6 +60,7 @@ def wandb_logger(project: str, entity: str | None, mode: str, run: RunInfo) -> W
         project=project,
         entity=entity,
         mode=cast("Any", mode),
+        dir=Path.cwd(),
         id=run.identifier,
         resume="allow" if mode == "online" else None,
         name=run.name,
@@ -86,11 +87,10 @@ def where_to_look(logger: Logger) -> str | None:
         return f"metrics: {logger.log_dir}/metrics.csv"
     if isinstance(logger, WandbLogger):
         run = logger.experiment
-        if run.url:
-            return f"W&B: {run.url}"
-        if run.settings._offline:
-            folder = Path(run.settings.sync_dir)
-            return f"W&B offline: look at it with `wandb leet`, upload it with `wandb sync {_short(folder)}`"
+        if run.offline:
+            folder = _short(Path(run.settings.sync_dir))
+            return f"W&B offline: look at it with `wandb leet`, upload it with `wandb sync {folder}`"
+        return f"W&B: {run.url}" if run.url else None
     return None
 
 

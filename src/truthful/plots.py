@@ -47,7 +47,7 @@ def save_allocation(mechanism: Mechanism, setting: Setting, path: Path) -> None:
         for item in range(2):
             axes = grid[row, item]
             image = axes.imshow(
-                chance[..., item].T,
+                chance[..., item].T.numpy(),
                 origin="lower",
                 extent=(float(low[0, 0]), float(high[0, 0]), float(low[0, 1]), float(high[0, 1])),
                 aspect="auto",

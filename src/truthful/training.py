@@ -223,7 +223,8 @@ class AuctionModule(L.LightningModule):
 
     def _measure(self, first: int, gradient_norm: Tensor | None) -> None:
         window = self._window[: self.iteration - first]
-        finite = window.isfinite().all(-1) & self.dual.multiplier.isfinite().all()
+        finite = window.isfinite().all(-1)
+        finite[-1] &= self.dual.multiplier.isfinite().all()
         if not bool(finite.all()):
             step = first + int(finite.logical_not().nonzero()[0]) + 1
             raise TrainingDiverged(

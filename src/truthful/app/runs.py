@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from truthful.results import CHECKPOINT, RESULT, config_hash, flatten, volatile_
 LONGEST_NAME = 120
 
 
-def run_name(choices: dict[str, Any], overrides: Sequence[str]) -> str:
+def run_name(choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """A folder name built from the choices: the same command, the same folder; no timestamp.
 
     <experiment>, or <setting>_<regret>; then every other override that can change a number.
@@ -35,7 +35,7 @@ def run_name(choices: dict[str, Any], overrides: Sequence[str]) -> str:
     return _shortened(shown)
 
 
-def run_folder(resume: str | None, choices: dict[str, Any], overrides: Sequence[str]) -> str:
+def run_folder(resume: str | None, choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """Where a run lives: the folder that `resume` names, else outputs/<run name>."""
     return resume if resume not in (None, "auto") else f"outputs/{run_name(choices, overrides)}"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from truthful.auction import deviation_utility, revenue, utility
-from truthful.auditing.attack import attack
+from truthful.auditing.attack import worst_misreports
 from truthful.auditing.report import LOWER_BOUND, AuditReport, find_flags
 from truthful.auditing.tiers import TIERS, Tier
 from truthful.mechanisms import Mechanism
@@ -55,7 +55,7 @@ def audit(
     device = next((tensor.device for tensor in [*mechanism.parameters(), *mechanism.buffers()]), torch.device("cpu"))
     values = setting.sample(samples, generator(seed, stream)).to(device)
     drawn = setting.sample(preset.random_starts * samples, generator(seed, stream, 1)).to(device)
-    misreport = attack(mechanism, setting, preset, values, drawn.unflatten(0, (-1, samples)), seed)
+    misreport = worst_misreports(mechanism, setting, preset, values, drawn.unflatten(0, (-1, samples)), seed)
     return _report(mechanism, setting, preset, seed, values.double(), misreport.double(), start)
 
 

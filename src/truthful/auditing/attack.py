@@ -20,7 +20,7 @@ ROWS = 2**15
 """Bid profiles that go through the mechanism at once."""
 
 
-def attack(
+def worst_misreports(
     mechanism: Mechanism,
     setting: Setting,
     tier: Tier,

@@ -75,6 +75,7 @@ def find_flags(
         "infeasible": infeasible,
         "individual_rationality_violated": bool((truthful_utility < -slack).any()),
         "misreport_outside_support": bool(outside),
+        "no_revenue": mean_revenue <= slack,
         "rescore_disagrees": bool((gain < -slack).any()),
         "revenue_above_optimum": optimum is not None and mean_revenue - 3 * revenue_se > optimum,
     }

@@ -1,0 +1,416 @@
+"""The program as its user runs it: what scripts rely on, resuming, and mistakes."""
+
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, SMALL, Answer, start
+from truthful.data import FixedSample
+
+Cli = Callable[..., Answer]
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+FROZEN = {
+    "setting": str,
+    "regret_mode": str,
+    "setting_overridden": bool,
+    "mechanism": str,
+    "dual": str,
+    "rmax": {"schedule": str, "start": float, "end": float},
+    "iterations": int,
+    "batch": int,
+    "seed": int,
+    "depth": int,
+    "config_hash": str,
+    "commit": (str, type(None)),
+    "versions": dict,
+    "hardware": dict,
+    "threads": int,
+    "train": {
+        "revenue": float,
+        "regret_sum": float,
+        "seconds": float,
+        "compile_seconds": float,
+        "seconds_per_iteration": float,
+    },
+    "audit": {
+        "tier": str,
+        "samples": int,
+        "seed": int,
+        "revenue": float,
+        "revenue_se": float,
+        "regret": float,
+        "regret_se": float,
+        "regret_sum": float,
+        "regret_ratio": float,
+        "regret_p95": float,
+        "regret_max": float,
+        "seconds": float,
+        "flags": list,
+    },
+}
+
+
+def check(content: dict, frozen: dict) -> None:
+    for key, kind in frozen.items():
+        if isinstance(kind, dict):
+            check(content[key], kind)
+        else:
+            assert isinstance(content[key], kind), key
+
+
+def test_a_run_leaves_what_scripts_rely_on(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("train.py", "setting=c", "regret=local", "iterations=12", *SMALL)
+    assert answer.code == 0, answer.err
+    (folder,) = (tmp_path / "outputs").iterdir()
+    assert folder.name.startswith("c_local_iterations-12_")
+    assert (folder / "checkpoints" / "last.ckpt").exists()
+    assert (folder / ".hydra" / "config.yaml").exists()
+    assert list(tmp_path.rglob("result.json")) == [folder / "result.json"]
+    content = result(folder)
+    check(content, FROZEN)
+    assert (content["setting"], content["regret_mode"], content["mechanism"]) == ("c", "local", "regretnet")
+    assert content["rmax"] == {"schedule": "anneal", "start": 0.01, "end": 5e-4}
+    assert (content["depth"], content["iterations"], content["batch"]) == (5, 12, 32)
+    assert content["published"]["regret"] == 0.00613
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["run"]["config"]["setting"]["n_items"] == 10
+    for word in ("published, RegretNet-Local", "5.6751", "lower bound", "12/12", "R_max", "evaluate.py run="):
+        assert word in answer.out
+    history = checkpoint["state_dict"]["history"][:12]
+    assert content["train"]["revenue"] == pytest.approx(float(history[:, 0].mean()))
+    assert content["train"]["regret_sum"] == pytest.approx(float(history[:, 1].mean()))
+
+
+def test_any_size_just_works_and_is_not_compared_with_the_paper(cli: Cli, tmp_path: Path) -> None:
+    arguments = ("setting=a", "setting.n_bidders=4", "setting.n_items=3", "iterations=5", "hydra.run.dir=run")
+    answer = cli("train.py", *arguments, *SMALL)
+    assert answer.code == 0, answer.err
+    content = result(tmp_path / "run")
+    assert content["setting_overridden"] is True
+    assert content["published"] is None
+    assert "published" not in answer.out
+    assert not (tmp_path / "run" / "allocation.png").exists()
+
+
+def test_augmented_lagrangian_fresh_samples_and_unit_demand(cli: Cli, tmp_path: Path) -> None:
+    answer = cli(
+        "train.py",
+        "setting=e",
+        "regret=standard",
+        "dual=augmented_lagrangian",
+        "regret.keep=false",
+        "iterations=5",
+        *SMALL[1:],
+        "data=fresh",
+        "hydra.run.dir=run",
+    )
+    assert answer.code == 0, answer.err
+    assert result(tmp_path / "run")["rmax"] is None
+    assert (tmp_path / "run" / "allocation.png").stat().st_size > 10_000
+
+
+def test_a_folder_with_a_run_is_refused_continued_or_complete(cli: Cli, tmp_path: Path) -> None:
+    arguments = ("iterations=20", "hydra.run.dir=run", *SMALL)
+    assert cli("train.py", *arguments).code == 0
+    first = result(tmp_path / "run")
+    refused = cli("train.py", *arguments)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "run already has a run in it" in refused.err
+    complete = cli("train.py", *arguments, "resume=auto")
+    assert complete.code == 0
+    assert "is complete" in complete.out
+    assert result(tmp_path / "run") == first
+    (tmp_path / "run" / "result.json").unlink()
+    audited = cli("train.py", *arguments, "resume=auto", "logger=csv")  # only the audit was missing
+    assert audited.code == 0
+    again = result(tmp_path / "run")
+    for content in (first, again):
+        content["audit"].pop("seconds")
+        content.pop("command")
+    assert again == first
+    other = cli("train.py", *arguments, "resume=auto", "seed=4")
+    assert (other.code, other.err.count("\n")) == (1, 1)
+    assert "seed is 0 there and 4 here" in other.err
+
+
+def test_resume_restores_the_folder_s_configuration(cli: Cli, tmp_path: Path) -> None:
+    arguments = ("regret=standard", "iterations=20", *SMALL)
+    assert cli("train.py", *arguments, "hydra.run.dir=run").code == 0
+    (tmp_path / "run" / "result.json").unlink()
+    for contradiction, key in (("regret=local", "regret"), ("iterations=30", "iterations"), ("batch=64", "batch")):
+        answer = cli("train.py", "resume=run", contradiction)
+        assert (answer.code, answer.err.count("\n")) == (1, 1)
+        assert f"contradicts {key}=" in answer.err
+    assert cli("train.py", "resume=run", "regret=standard", "logger=csv").code == 0
+    assert result(tmp_path / "run")["regret_mode"] == "standard"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_ends_with_the_same_weights(how: signal.Signals, tmp_path: Path) -> None:
+    """Stop a run at a random moment, continue it, and compare with one that was never stopped, bit by bit."""
+    arguments = ("regret=standard", "iterations=60", *SMALL, "trainer.log_every=3", "trainer.checkpoint_every=4")
+    whole = start("train.py", *arguments, "hydra.run.dir=whole", cwd=tmp_path)
+    stopped = start("train.py", *arguments, "hydra.run.dir=stopped", cwd=tmp_path)
+    checkpoint = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
+    while not checkpoint.exists():
+        assert stopped.poll() is None, stopped.communicate()[1]
+        time.sleep(0.02)
+    time.sleep(random.uniform(0, 0.7))
+    stopped.send_signal(how)
+    _, err = stopped.communicate(timeout=120)
+    assert whole.wait(timeout=240) == 0
+    if how == signal.SIGINT and stopped.returncode != 0:
+        assert stopped.returncode == 130, err
+        assert "continue with: python train.py resume=stopped" in err
+        assert "Traceback" not in err
+    again = start("train.py", "resume=stopped", cwd=tmp_path)
+    _, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    assert same(tmp_path / "whole", tmp_path / "stopped")
+    assert result(tmp_path / "whole")["audit"]["regret"] == result(tmp_path / "stopped")["audit"]["regret"]
+
+
+MISTAKES = [
+    ("setting=z", "there is no setting=z; options: a, b, c"),
+    ("settin=a", "there is no 'settin' to override; did you mean setting?"),
+    ("setting.n_bidder=3", "did you mean setting.n_bidders?"),
+    ("n_bidders=3", "did you mean setting.n_bidders?"),
+    ("regret=locl", "there is no regret=locl; did you mean local?"),
+    ("+foo=1", "there is no 'foo' in the configuration"),
+    ("+setting.color=1", "there is no setting.color"),
+    ("rmax=constant rmax.start=1", "the chosen options have no 'rmax.start'"),
+    ("setting.n_bidders=0", "n_bidders must be a whole number of at least 1, got 0"),
+    ("depth=0", "depth must be a whole number of at least 1, got 0"),
+    ("iterations=-1", "iterations must be a whole number of at least 1, got -1"),
+    ("iterations=many", "iterations must be a whole number of at least 1, got 'many'"),
+    ("setting.low=2.0", "low must be below high, got low=2 and high=1"),
+    ("setting.low=[0.0,0.0,0.0]", "low must be a number, 2 numbers (one an item)"),
+    ("rmax.end=0.5", "rmax.end must not be above rmax.start, got start=0.01 and end=0.5"),
+    ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+    ("optimizer.lr=fast", "optimizer.lr must be a number, got 'fast'"),
+    ("setting=two_intervals", "local incentive compatibility is known to suffice only for"),
+    ("data=fresh", "use data=fixed or regret.keep=false"),
+    ("batch=127", "data.samples must be a multiple of batch, got 640000 and 127"),
+    ("mechanism=second_price", "has nothing to train"),
+    ("audit.tier=strong", "audit.tier must be one of fast, got 'strong'"),
+    ("trainer.audit_every=-1", "trainer.audit_every must be a whole number of at least 0"),
+    ("resume=nowhere", "there is no run to resume in nowhere"),
+    ("hydra.run.dir=occupied/run", "cannot write to 'occupied/run'"),
+    ("logger.wandb.mode=online", "logger.wandb.mode=online needs a W&B key and none was found"),
+    ("logger.wandb.mode=sometimes", "logger.wandb.mode must be auto, online or offline"),
+    ("trainer.accelerator=abacus", "trainer.accelerator=abacus"),
+    ("logger=[csv", "no viable alternative"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[mistake[0] for mistake in MISTAKES])
+def test_a_mistake_is_one_sentence(cli: Cli, tmp_path: Path, arguments: str, sentence: str) -> None:
+    (tmp_path / "occupied").write_text("a file")
+    logger = () if "logger" in arguments else ("logger=none",)
+    answer = cli("train.py", *arguments.split(), *logger)
+    assert answer.code == 1
+    assert answer.err.startswith("train.py: ")
+    assert sentence in answer.err
+    assert answer.err.count("\n") == 1, answer.err
+    assert list(tmp_path.rglob("result.json")) == list(tmp_path.rglob("config.yaml")) == []
+
+
+def test_a_truncated_checkpoint_is_refused(cli: Cli, tmp_path: Path) -> None:
+    assert cli("train.py", "iterations=10", "hydra.run.dir=run", *SMALL).code == 0
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    for script, argument in (("evaluate.py", "run=run"), ("train.py", "resume=run")):
+        (tmp_path / "run" / "result.json").unlink(missing_ok=True)
+        answer = cli(script, argument)
+        assert (answer.code, answer.err.count("\n")) == (1, 1)
+        assert "cannot be read, it is truncated or not a checkpoint" in answer.err
+
+
+@pytest.fixture
+def nan_at_iteration_23(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = FixedSample.__call__
+
+    def poisoned(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
+        values, rows = draw(self, iteration)
+        return (values * float("nan") if iteration == 22 else values), rows
+
+    monkeypatch.setattr(FixedSample, "__call__", poisoned)
+
+
+@pytest.mark.usefixtures("nan_at_iteration_23")
+def test_a_nan_keeps_the_last_good_checkpoint(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("train.py", "iterations=40", "hydra.run.dir=run", *SMALL)
+    assert answer.code == 1
+    assert "a NaN or an infinity appeared at iteration 23 " in answer.err
+    assert "the last good checkpoint is run/checkpoints/last.ckpt" in answer.err
+    assert answer.err.count("\n") == 1
+    assert int(weights(tmp_path / "run")["completed"]) == 20
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_evaluate_repeats_the_audit_and_takes_other_settings(cli: Cli, tmp_path: Path) -> None:
+    assert cli("train.py", "iterations=10", "hydra.run.dir=run=1", *SMALL).code == 0
+    trained = result(tmp_path / "run=1")
+    answer = cli("evaluate.py", "run=run=1", "audit.samples=8")
+    assert answer.code == 0, answer.err
+    evaluated = result(tmp_path / "evaluations" / "run-1_audit.samples-8")
+    check(evaluated, FROZEN)
+    for content in (trained, evaluated):
+        content["audit"].pop("seconds")
+        content.pop("command")
+    assert evaluated == trained
+    answer = cli("evaluate.py", "checkpoint=run=1/checkpoints/last.ckpt", "audit.seed=9", "hydra.run.dir=e")
+    assert answer.code == 0, answer.err
+    assert result(tmp_path / "e")["audit"]["seed"] == 9
+    assert result(tmp_path / "e")["audit"]["samples"] == 2000
+    assert result(tmp_path / "e")["config_hash"] != trained["config_hash"]
+
+
+def test_evaluate_takes_a_mechanism_that_was_not_trained(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("evaluate.py", "mechanism=second_price", "mechanism.reserve=0.5", "setting=a", "hydra.run.dir=e")
+    assert answer.code == 0, answer.err
+    content = result(tmp_path / "e")
+    assert content["train"] is content["regret_mode"] is content["dual"] is content["rmax"] is None
+    assert content["audit"]["regret"] == 0
+    assert content["mechanism"] == "second_price"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("", "needs one of run=<folder>, checkpoint=<file> and mechanism=<name>"),
+        ("run=a checkpoint=b", "got run and checkpoint"),
+        ("run=nowhere", "there is no checkpoint at nowhere/checkpoints/last.ckpt"),
+        ("mechanism=second_price", "needs a setting=<name>"),
+        ("mechanism=regretnet setting=a", "has to be trained first"),
+        ("mechanism=second_price setting=e", "needs additive demand"),
+        ("mechanism=second_prise setting=e", "did you mean second_price?"),
+        ("audit.sample=3", "did you mean audit.samples?"),
+    ],
+)
+def test_evaluate_answers_mistakes_in_one_sentence(cli: Cli, arguments: str, sentence: str) -> None:
+    answer = cli("evaluate.py", *arguments.split())
+    assert answer.code == 1
+    assert sentence in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_wandb_offline_can_be_read_back(cli: Cli, tmp_path: Path) -> None:
+    arguments = ("iterations=20", "hydra.run.dir=run", *SMALL[:-1], "logger=[wandb,csv]", "tags=[mine]")
+    answer = cli("train.py", *arguments)
+    assert answer.code == 0, answer.err
+    assert answer.err == ""
+    assert "W&B offline: look at it with `wandb leet`" in answer.out
+    records = inspect(tmp_path)
+    kinds = {record["type"] for record in records}
+    assert {"run", "history", "exit"} <= kinds
+    run = next(record["run"] for record in records if record["type"] == "run")
+    config = run["config"]["update"]
+    assert (config["setting"], config["regret"], config["seed"]) == ("a", "local_persistent", 0)
+    assert config["cfg"]["dual"]["rate"] == 0.1
+    assert "mine" in run["tags"]
+    assert run["display_name"] == "run"
+    logged = json.dumps([record for record in records if record["type"] == "history"])
+    names = ("revenue", "regret", "regret_sum", "regret_ratio", "multiplier", "rmax", "learning_rate", "gradient_norm")
+    for name in (*names, "iterations_per_second", "held_out/regret", "audit/regret_max", "allocation.path"):
+        assert f'"{name}"' in logged, name
+    assert "audit/table." in logged
+    assert next(record["exit"] for record in records if record["type"] == "exit").get("exit_code", 0) == 0
+    (table,) = (tmp_path / "run" / "metrics").rglob("metrics.csv")
+    rows = table.read_text().splitlines()
+    assert "revenue" in rows[0]
+    assert len(rows) >= 5
+
+
+@pytest.mark.usefixtures("nan_at_iteration_23")
+def test_a_failed_run_shows_as_failed(cli: Cli, tmp_path: Path) -> None:
+    assert cli("train.py", "iterations=40", "hydra.run.dir=run", *SMALL[:-1], "logger=wandb").code == 1
+    exits = [record["exit"] for record in inspect(tmp_path) if record["type"] == "exit"]
+    assert [record["exit_code"] for record in exits] == [1]
+
+
+def inspect(folder: Path) -> list[dict]:
+    (run,) = (folder / "wandb").glob("offline-run-*")
+    wandb = Path(sys.executable).parent / "wandb"
+    printed = subprocess.run([wandb, "leet", "inspect", "--json", run], capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in printed.stdout.splitlines()]
+
+
+def test_a_multirun_has_a_folder_for_each_job(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("train.py", "-m", "setting=a,d", "regret=local,standard", "iterations=3", *SMALL)
+    assert answer.code == 0, answer.err
+    results = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
+    assert sorted((content["setting"], content["regret_mode"]) for content in results) == [
+        ("a", "local"),
+        ("a", "standard"),
+        ("d", "local"),
+        ("d", "standard"),
+    ]
+    d_local = next(c for c in results if (c["setting"], c["regret_mode"]) == ("d", "local"))
+    assert d_local["rmax"]["end"] == 1e-4
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("setting.n_bidder=3",), ("regret=locl",)])
+def test_help_and_mistakes_answer_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Under half a second; the best of five, on a machine that may be busy."""
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        process = start("train.py", *arguments, cwd=tmp_path)
+        out, err = process.communicate()
+        seconds.append(time.perf_counter() - begin)
+        assert process.returncode == (0 if arguments == ("--help",) else 1)
+        assert "Traceback" not in err
+    assert min(seconds) < 0.5
+    if arguments == ("--help",):
+        for word in ("setting=", "local_persistent", "iterations:", "resume"):
+            assert word in out
+
+
+def test_files_are_written_atomically(tmp_path: Path) -> None:
+    from truthful.results import write_json
+
+    path = tmp_path / "result.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["result.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_the_readme_s_commands_name_things_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = [line for line in readme.splitlines() if "python train.py" in line or "python evaluate.py" in line]
+    assert len(commands) >= 5
+    for line in commands:
+        for word in line.split("#")[0].split():
+            group, _, option = word.partition("=")
+            if (ROOT / "conf" / group).is_dir() and option and "," not in option:
+                assert (ROOT / "conf" / group / f"{option}.yaml").exists(), word

@@ -1,0 +1,151 @@
+"""Everything in conf/ composes, and the released recipes are what they are."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from tests.conftest import CONF
+from truthful.app import plain
+from truthful.app.runs import evaluation_name, register_resolvers, run_folder, run_name, sweep_name
+from truthful.results import config_hash
+
+SETTINGS, REGRETS = "abcde", ("standard", "local", "local_persistent")
+GROUPS = sorted(
+    str(path.parent.relative_to(CONF)) + "=" + path.stem
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and "recipe" not in path.parts
+)
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return plain(compose("config", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+def test_every_option_composes(choice: str) -> None:
+    config = composed(choice)
+    group = choice.split("=")[0]
+    for name in ("setting", "regret", "rmax", "optimizer", "lr_schedule", "data"):
+        if group.split("/")[0] in (name, "experiment"):
+            instantiate(config[name])
+    assert config["trainer"]["log_every"] >= 1
+
+
+# learning rate, depth, misreport step, steps, dual rate, multiplier, R_max start and end: reference, section 2
+RELEASED = {
+    ("standard", "abde"): (1e-3, 2, 0.1, 25, 0.5, 1, 0.01, 5e-4),
+    ("standard", "c"): (1e-4, 5, 0.1, 25, 0.5, 1, 0.01, 5e-4),
+    ("local", "abe"): (1e-3, 2, 0.05, 1, 0.1, 10, 0.01, 1e-4),
+    ("local", "c"): (1e-3, 5, 0.05, 1, 0.1, 10, 0.01, 5e-4),
+    ("local", "d"): (1e-4, 2, 0.05, 1, 0.5, 5, 0.01, 1e-4),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("regret", REGRETS)
+def test_setting_and_regret_select_the_released_recipe(setting: str, regret: str) -> None:
+    numbers = next(
+        row for (mode, settings), row in RELEASED.items() if mode == regret.split("_")[0] and setting in settings
+    )
+    default = composed(f"setting={setting}", f"regret={regret}")
+    released = composed(f"experiment=released_{regret}_{setting}")
+    for config in (default, released):
+        search = config["regret"]["search"]
+        assert numbers == (
+            config["optimizer"]["lr"],
+            config["mechanism"]["depth"],
+            search["step"]["length"],
+            search["steps"],
+            config["dual"]["rate"],
+            config["dual"]["multiplier"],
+            config["rmax"]["start"],
+            config["rmax"]["end"],
+        )
+        assert config["mechanism"]["activation"]["_target_"] == "torch.nn.Tanh"
+        assert config["lr_schedule"]["_target_"] == "truthful.schedules.ConstantRate"
+        assert config["rmax"]["fraction"] == pytest.approx(2 / 3)
+        assert config["regret"]["keep"] is (regret != "local")
+        assert (config["batch"], config["data"]["samples"]) == (128, 640_000)
+    assert released["iterations"] == 400_000
+    assert {**released, "iterations": default["iterations"]} == default
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("regret", ["standard", "local"])
+def test_printed_recipes_are_the_paper_s_text(setting: str, regret: str) -> None:
+    config = composed(f"experiment=printed_{regret}_{setting}")
+    assert config["depth"] == config["mechanism"]["depth"] == (6 if setting == "c" else 3)
+    assert config["mechanism"]["activation"]["_target_"] == "torch.nn.ReLU"
+    assert (config["optimizer"]["lr"], config["iterations"], config["mechanism"]["width"]) == (1e-3, 400_000, 100)
+
+
+def test_any_part_can_be_overridden() -> None:
+    config = composed("setting=c", "regret=local", "depth=3", "rmax=linear", "rmax.end=2e-3", "regret/step=gradient")
+    assert config["mechanism"]["depth"] == 3
+    assert config["rmax"]["_target_"].endswith("LinearBudget")
+    assert config["rmax"]["end"] == 2e-3
+    assert config["regret"]["search"]["step"] == {"_target_": "truthful.regret.GradientStep", "length": 0.05}
+    assert composed("experiment=released_local_a", "setting=b", "iterations=7")["setting"]["n_items"] == 5
+    assert composed("dual=augmented_lagrangian")["dual"]["rho"] == 1
+    assert composed("rmax=constant")["rmax"] == {"_target_": "truthful.schedules.ConstantBudget", "end": 1e-4}
+    assert set(composed("logger=[wandb,csv]")["logger"]) == {"wandb", "csv"}
+    assert composed("logger=none")["logger"] == {}
+
+
+def test_experiments_name_the_command_that_runs_them() -> None:
+    for file in (CONF / "experiment").glob("*.yaml"):
+        assert file.read_text().splitlines()[1] == f"# python train.py experiment={file.stem}"
+
+
+def test_top_level_keys_are_frozen() -> None:
+    assert {"iterations", "batch", "seed", "depth", "resume"} <= composed().keys()
+
+
+def test_the_hash_covers_what_can_change_the_numbers() -> None:
+    base = config_hash(composed())
+    for override in ("seed=1", "iterations=5", "optimizer.lr=2e-3", "audit.samples=7", "trainer.clip_norm=1.0"):
+        assert config_hash(composed(override)) != base, override
+    volatile = (
+        "logger=csv",
+        "tags=[x]",
+        "group=g",
+        "trainer.progress=false",
+        "trainer.checkpoint_every=7",
+        "resume=auto",
+    )
+    for override in volatile:
+        assert config_hash(composed(override)) == base, override
+    assert config_hash(composed("setting=b")) != base
+
+
+def test_names_are_stable_and_need_no_quotes() -> None:
+    choices = {"setting": "c", "regret": "local", "experiment": None}
+    assert run_name(choices, ["setting=c", "regret=local"]) == "c_local"
+    assert run_name(choices, ["seed=3", "logger=csv", "resume=auto", "hydra.run.dir=x"]) == "c_local_seed-3"
+    assert (
+        run_name({**choices, "experiment": "released_local_c"}, ["experiment=released_local_c"]) == "released_local_c"
+    )
+    assert run_folder("outputs/x", choices, []) == "outputs/x"
+    assert run_folder("auto", choices, []) == "outputs/c_local"
+    assert sweep_name(["setting=a,b", "seed=0,1"]) == "setting-a-b_seed-0-1"
+    assert evaluation_name("outputs/c_local", None, ["run=outputs/c_local", "audit.seed=1"]) == "c_local_audit.seed-1"
+    assert evaluation_name(None, None, ["mechanism=second_price", "setting=a"]) == "second_price_setting-a"
+    long = [f"optimizer.lr={'1' * 200}{k}" for k in range(2)]
+    names = [run_name(choices, [override]) for override in long]
+    assert names[0] != names[1]
+    assert max(map(len, names)) <= 120
+
+
+def test_every_group_is_explained() -> None:
+    text = (Path(CONF).parent / "docs" / "configuration.md").read_text()
+    groups = {choice.split("=")[0] for choice in GROUPS}
+    for group in groups:
+        assert f"`{group}`" in text, group
+    for option in GROUPS:
+        group, name = option.split("=")
+        assert group == "experiment" or f"`{name}`" in text, option
