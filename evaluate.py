@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
 from truthful.app import (
-    UserError,
     answer_mistakes,
     build,
     check_keys,
@@ -26,6 +25,7 @@ from truthful.app import (
     run_script,
     shown,
 )
+from truthful.errors import UserError
 from truthful.results import CHECKPOINT, RESULT, config_hash, provenance, train_summary, write_json
 
 CONF = Path(__file__).resolve().parent / "conf"
@@ -47,8 +47,13 @@ def evaluate(composed: DictConfig) -> None:
         raise UserError("this mechanism has to be trained first: give run= or checkpoint=") from None
     chosen = plain(OmegaConf.create({"choices": HydraConfig.get().runtime.choices}))["choices"]
 
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if (folder / ".hydra" / "config.yaml").exists():
+        raise UserError(f"{shown(folder)} is the folder of a run; choose another hydra.run.dir")
+
     from rich.console import Console
 
+    from truthful import checkpoints
     from truthful.auditing import audit, check_audit
     from truthful.console import describe, published_dict, show_result
 
@@ -57,12 +62,14 @@ def evaluate(composed: DictConfig) -> None:
         check_audit(**config["audit"])
     except ValueError as error:
         raise UserError(str(error)) from error
-    checkpoint = None
+    checkpoint, path, elsewhere = None, None, False
     if "mechanism" not in config:
-        checkpoint = load_checkpoint(config)
+        path = Path(config["checkpoint"] or Path(config["run"]) / CHECKPOINT)
+        checkpoint = checkpoints.load(path)
         trained, choices = checkpoint["run"]["config"], dict(checkpoint["run"]["choices"])
         evaluated = {**trained, "audit": config["audit"]}
-        if "setting" in config:
+        elsewhere = "setting" in config
+        if elsewhere:
             evaluated["setting"], choices["setting"] = config["setting"], chosen["setting"]
     else:
         if "setting" not in config:
@@ -71,48 +78,31 @@ def evaluate(composed: DictConfig) -> None:
     setting = build(evaluated, "setting")
     mechanism = build(evaluated, "mechanism", **setting.shape)
     if checkpoint is not None:
-        restore(mechanism, checkpoint)
+        checkpoints.restore_mechanism(mechanism, checkpoint)
     elif list(mechanism.parameters()):
         raise UserError(f"mechanism={choices['mechanism']} has to be trained first: give run= or checkpoint=")
 
     console.print(f"auditing {choices['mechanism']} on {choices['setting']}: {describe(setting)}", soft_wrap=True)
-    report = audit(mechanism, setting, **config["audit"])
+    if checkpoint is not None and int(checkpoint["state_dict"]["completed"]) < evaluated["iterations"]:
+        done = int(checkpoint["state_dict"]["completed"])
+        console.print(f"warning: training is at {done} of {evaluated['iterations']} iterations", style="yellow")
     description = describe_choices(evaluated, choices, CONF)
     compared = (description[key] for key in ("setting", "setting_overridden", "regret_mode"))
+    report = audit(mechanism, setting, **config["audit"])
     result: dict[str, Any] = {
         **description,
         "config_hash": config_hash(evaluated),
         **provenance(),
-        "published": published_dict(*compared),
+        "published": None if elsewhere else published_dict(*compared),
+        "checkpoint": None if path is None else str(path),
+        "trained_setting": None if checkpoint is None else checkpoint["run"]["choices"]["setting"],
         "train": None if checkpoint is None else train_summary(checkpoint),
         "audit": report.as_dict(),
         "optimal_revenue": setting.optimal_revenue,
     }
-    folder = Path(HydraConfig.get().runtime.output_dir)
     write_json(folder / RESULT, result)
     show_result(console, result, setting.optimal_revenue)
     console.print(f"audited in {report.seconds:.0f} s; written to {shown(folder) / RESULT}", soft_wrap=True)
-
-
-def load_checkpoint(config: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint that `run` or `checkpoint` names."""
-    from truthful import checkpoints
-
-    path = Path(config["checkpoint"] or Path(config["run"]) / CHECKPOINT)
-    try:
-        return checkpoints.load(path)
-    except checkpoints.CheckpointError as error:
-        raise UserError(str(error)) from error
-
-
-def restore(mechanism: Any, checkpoint: dict[str, Any]) -> None:
-    """Load the trained parameters."""
-    from truthful import checkpoints
-
-    try:
-        checkpoints.restore_mechanism(mechanism, checkpoint)
-    except checkpoints.CheckpointError as error:
-        raise UserError(str(error)) from error
 
 
 @hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")

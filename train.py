@@ -20,8 +20,8 @@ import hydra
 from omegaconf import DictConfig
 
 from truthful.app import (
+    INTERRUPTED,
     Run,
-    UserError,
     answer_mistakes,
     build,
     check_keys,
@@ -32,7 +32,8 @@ from truthful.app import (
     stop,
     whole_number,
 )
-from truthful.results import CHECKPOINT, RESULT, provenance, train_summary, write_json
+from truthful.errors import UserError
+from truthful.results import CHECKPOINT, RESULT, provenance, read_json, train_summary, write_json
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from truthful.training import AuctionModule
 
 CONF = Path(__file__).resolve().parent / "conf"
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
 
 
 @answer_mistakes
@@ -52,6 +51,8 @@ def train(composed: DictConfig) -> None:
     check_keys(composed, CONF, "config")
     run = open_run(composed)
     if (run.folder / RESULT).exists():
+        if not run.started or read_json(run.folder / RESULT).get("config_hash") != run.hash:
+            raise UserError(f"{run.shown_folder / RESULT} belongs to another configuration; choose another folder")
         sys.stdout.write(f"{run.shown_folder} is complete, see {run.shown_folder / RESULT}\n")
         return
     for key, least in (("iterations", 1), ("batch", 1), ("depth", 1), ("seed", 0)):
@@ -64,24 +65,24 @@ def train(composed: DictConfig) -> None:
 
     console = Console()
     module = build_module(run.config, console)
-    checkpoint = None
+    done = 0
     if run.started and (run.folder / CHECKPOINT).exists():
-        checkpoint = load_checkpoint(run)
+        done = int(load_checkpoint(run)["state_dict"]["completed"])
     result = describe_run(run)
-    show_choices(console, result, module.setting, facts(run, module, checkpoint))
+    show_choices(console, result, module.setting, facts(run, module, result["threads"], done))
     recipe = run.config["recipe"]
-    if recipe["note"] and run.config["rmax"].get("start") == recipe["rmax_start"]:
+    if recipe["note"] and module.dual.uses_budget and run.config["rmax"].get("start") == recipe["rmax_start"]:
         console.print(f"warning: {recipe['note']}", style="yellow")
-    loggers = build_loggers(run)
+    trainer = build_trainer(run, module, console)
+    trainer.loggers = loggers = build_loggers(run, result)
     succeeded = False
     try:
         for line in filter(None, map(logging.where_to_look, loggers)):
             console.print(line, soft_wrap=True)
-        trainer = build_trainer(run, module, loggers, console)
         if not run.started:
             save_configuration(run, composed)
-        if checkpoint is None or int(checkpoint["state_dict"]["completed"]) < module.iterations:
-            fit(run, module, trainer, resume=checkpoint is not None)
+        if done < module.iterations:
+            fit(run, module, trainer, resume=done > 0)
         checkpoint = checkpoints.load(run.folder / CHECKPOINT)
         checkpoints.restore_mechanism(module.mechanism, checkpoint)
         finish(run, module, checkpoint, result, loggers, console)
@@ -126,33 +127,33 @@ def load_checkpoint(run: Run) -> dict[str, Any]:
     """The run's checkpoint, or a UserError saying why it cannot be used."""
     from truthful import checkpoints
 
-    try:
-        checkpoint = checkpoints.load(run.folder / CHECKPOINT)
-    except checkpoints.CheckpointError as error:
-        raise UserError(str(error)) from error
+    checkpoint = checkpoints.load(run.folder / CHECKPOINT)
     if checkpoint["run"]["config_hash"] != run.hash:
         raise UserError(f"the checkpoint in {run.shown_folder} belongs to another configuration")
     return checkpoint
 
 
-def build_loggers(run: Run) -> list[Logger]:
-    """The loggers that the configuration asks for."""
+def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
+    """The loggers that the configuration asks for; they are told what `result` says before training."""
     from truthful.logging import RunInfo
 
+    if not isinstance(run.config["tags"], list):
+        raise UserError(f"tags must be a list such as tags=[first,second], got {run.config['tags']!r}")
     short = {key: run.choices[key] for key in ("setting", "regret", "mechanism", "dual", "rmax")}
+    facts = {key: result[key] for key in ("config_hash", "commit", "command", "versions", "hardware", "threads")}
     info = RunInfo(
         folder=run.folder,
         name=run.folder.name,
         identifier=run.identifier,
         tags=[run.choices["setting"], run.choices["regret"], *run.config["tags"]],
         group=run.config["group"],
-        config={**short, "seed": run.config["seed"], "config_hash": run.hash, **provenance(), "cfg": run.config},
+        config={**short, "seed": run.config["seed"], **facts, "cfg": run.config},
     )
     return [build(run.config["logger"], name, run=info) for name in run.config["logger"]]
 
 
-def build_trainer(run: Run, module: AuctionModule, loggers: list[Logger], console: Console) -> Trainer:
-    """Lightning's Trainer with our callbacks."""
+def build_trainer(run: Run, module: AuctionModule, console: Console) -> Trainer:
+    """Lightning's Trainer with our callbacks, and no loggers yet."""
     import lightning
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -162,16 +163,15 @@ def build_trainer(run: Run, module: AuctionModule, loggers: list[Logger], consol
     options, tier = run.config["trainer"], run.config["audit"]["tier"]
     audits = PeriodicAudit(options["audit_every"], tier, options["audit_samples"], module.seed, run.folder)
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash}
-    callbacks = [LogMetrics(), audits, Checkpoints(run.folder, options["checkpoint_every"], identity)]
-    if options["progress"]:
-        callbacks.append(ShowProgress(console, audits))
+    progress = [ShowProgress(console, audits)] if options["progress"] else []
+    callbacks = [LogMetrics(), audits, *progress, Checkpoints(run.folder, options["checkpoint_every"], identity)]
     try:
         return lightning.Trainer(
             accelerator=options["accelerator"],
             devices=1,
             max_steps=module.iterations,
             max_epochs=-1,
-            logger=loggers,
+            logger=False,
             callbacks=callbacks,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -215,6 +215,7 @@ def finish(
         "audit": report.as_dict(),
         "optimal_revenue": module.setting.optimal_revenue,
     }
+    write_json(run.folder / RESULT, result)
     picture = run.folder / "allocation.png"
     if plots.can_show_allocation(module.setting):
         plots.save_allocation(module.mechanism, module.setting, picture)
@@ -222,8 +223,6 @@ def finish(
     numbers = {key: entry for key, entry in result["audit"].items() if isinstance(entry, float)}
     logging.log_metrics(loggers, {f"audit/{key}": entry for key, entry in numbers.items()}, module.iterations)
     logging.log_table(loggers, "audit/table", list(numbers), [list(numbers.values())])
-    write_json(run.folder / RESULT, result)
-
     show_result(console, result, module.setting.optimal_revenue)
     console.print(f"trained in {result['train']['seconds']:.0f} s, audited in {report.seconds:.0f} s", soft_wrap=True)
     console.print(f"everything is in {run.shown_folder}: {RESULT}, {CHECKPOINT}", soft_wrap=True)
@@ -239,13 +238,12 @@ def describe_run(run: Run) -> dict[str, Any]:
     return {**description, "config_hash": run.hash, **provenance(), "published": published}
 
 
-def facts(run: Run, module: AuctionModule, checkpoint: dict[str, Any] | None) -> dict[str, str]:
+def facts(run: Run, module: AuctionModule, threads: int, done: int) -> dict[str, str]:
     """The composed choices in words."""
     config, choices = run.config, run.choices
     chosen = {name: f"{choices[name]} ({arguments(config[name])})" for name in ("regret", "mechanism", "dual")}
     if module.dual.uses_budget:
         chosen["rmax"] = f"{choices['rmax']} ({arguments(config['rmax'])})"
-    done = 0 if checkpoint is None else int(checkpoint["state_dict"]["completed"])
     return {
         **chosen,
         "optimizer": f"{choices['optimizer']} ({arguments(config['optimizer'])}), {choices['lr_schedule']} rate",
@@ -253,7 +251,7 @@ def facts(run: Run, module: AuctionModule, checkpoint: dict[str, Any] | None) ->
         "training": f"{module.iterations} iterations of {module.batch} profiles, seed {module.seed}"
         + (f", continued after iteration {done}" if done else ""),
         "audit": arguments(config["audit"]),
-        "threads": str(provenance()["threads"]),
+        "threads": str(threads),
         "folder": str(run.shown_folder),
     }
 

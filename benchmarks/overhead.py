@@ -49,7 +49,8 @@ def bare(module: AuctionModule, iterations: int) -> float:
 def trained(module: AuctionModule, run: Run, console: Console) -> float:
     """Seconds an iteration of training, all included but audits."""
     info = RunInfo(run.folder, "benchmark", "benchmark", [], None, {})
-    trainer = build_trainer(run, module, [csv_logger(info)], console)
+    trainer = build_trainer(run, module, console)
+    trainer.loggers = [csv_logger(info)]
     trainer.fit(module)
     return module.clock.seconds / module.iterations
 

@@ -50,6 +50,7 @@ FROZEN = {
     "hardware": dict,
     "threads": int,
     "train": {
+        "completed": int,
         "revenue": float,
         "regret_sum": float,
         "seconds": float,
@@ -86,7 +87,7 @@ def test_a_run_leaves_what_scripts_rely_on(cli: Cli, tmp_path: Path) -> None:
     answer = cli("train.py", "setting=c", "regret=local", "iterations=12", *SMALL)
     assert answer.code == 0, answer.err
     (folder,) = (tmp_path / "outputs").iterdir()
-    assert folder.name.startswith("c_local_iterations-12_")
+    assert folder.name.startswith("c_local_audit.samples-8_batch-32_data.samples-640_iterations-12")
     assert (folder / "checkpoints" / "last.ckpt").exists()
     assert (folder / ".hydra" / "config.yaml").exists()
     assert list(tmp_path.rglob("result.json")) == [folder / "result.json"]
@@ -98,7 +99,7 @@ def test_a_run_leaves_what_scripts_rely_on(cli: Cli, tmp_path: Path) -> None:
     assert content["published"]["regret"] == 0.00613
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["run"]["config"]["setting"]["n_items"] == 10
-    for word in ("published, RegretNet-Local", "5.6751", "lower bound", "12/12", "R_max", "evaluate.py run="):
+    for word in ("published", "5.6751", "lower bound", "12/12", "R_max", "evaluate.py run="):
         assert word in answer.out
     history = checkpoint["state_dict"]["history"][:12]
     assert content["train"]["revenue"] == pytest.approx(float(history[:, 0].mean()))
@@ -223,6 +224,11 @@ MISTAKES = [
     ("logger.wandb.mode=online", "logger.wandb.mode=online needs a W&B key and none was found"),
     ("logger.wandb.mode=sometimes", "logger.wandb.mode must be auto, online or offline"),
     ("trainer.accelerator=abacus", "trainer.accelerator=abacus"),
+    ("mechanism.reserve=null mechanism=first_price", "mechanism.reserve must be a number, got None"),
+    ("dual=null", "dual cannot be null; options: augmented_lagrangian, budget"),
+    ("+trainer.foo=1", "there is no trainer.foo"),
+    ("=3", "'=3' has no key"),
+    ("tags=mine", "tags must be a list such as tags=[first,second], got 'mine'"),
     ("logger=[csv", "no viable alternative"),
 ]
 
@@ -279,6 +285,8 @@ def test_evaluate_repeats_the_audit_and_takes_other_settings(cli: Cli, tmp_path:
     assert answer.code == 0, answer.err
     evaluated = result(tmp_path / "evaluations" / "run-1_audit.samples-8")
     check(evaluated, FROZEN)
+    assert evaluated.pop("checkpoint") == "run=1/checkpoints/last.ckpt"
+    assert evaluated.pop("trained_setting") == "a"
     for content in (trained, evaluated):
         content["audit"].pop("seconds")
         content.pop("command")
@@ -309,10 +317,13 @@ def test_evaluate_takes_a_mechanism_that_was_not_trained(cli: Cli, tmp_path: Pat
         ("mechanism=regretnet setting=a", "has to be trained first"),
         ("mechanism=second_price setting=e", "needs additive demand"),
         ("mechanism=second_prise setting=e", "did you mean second_price?"),
+        ("mechanism=second_price setting=a hydra.run.dir=taken", "taken is the folder of a run"),
         ("audit.sample=3", "did you mean audit.samples?"),
     ],
 )
-def test_evaluate_answers_mistakes_in_one_sentence(cli: Cli, arguments: str, sentence: str) -> None:
+def test_evaluate_answers_mistakes_in_one_sentence(cli: Cli, tmp_path: Path, arguments: str, sentence: str) -> None:
+    (tmp_path / "taken" / ".hydra").mkdir(parents=True)
+    (tmp_path / "taken" / ".hydra" / "config.yaml").touch()
     answer = cli("evaluate.py", *arguments.split())
     assert answer.code == 1
     assert sentence in answer.err
@@ -344,6 +355,47 @@ def test_wandb_offline_can_be_read_back(cli: Cli, tmp_path: Path) -> None:
     rows = table.read_text().splitlines()
     assert "revenue" in rows[0]
     assert len(rows) >= 5
+
+
+def test_a_folder_that_belongs_to_something_else_is_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text("{}")
+    for resume in ((), ("resume=auto",)):
+        answer = cli("train.py", "hydra.run.dir=run", "iterations=5", *SMALL, *resume)
+        assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "choose another folder" in answer.err
+
+
+def test_evaluate_says_what_was_not_finished_or_trained_elsewhere(cli: Cli, tmp_path: Path) -> None:
+    assert cli("train.py", "iterations=10", "hydra.run.dir=run", *SMALL).code == 0
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["completed"] -= 3
+    torch.save(checkpoint, path)
+    answer = cli("evaluate.py", "run=run", "setting=a", "setting.high=2.0", "audit.samples=8", "hydra.run.dir=e")
+    assert answer.code == 0, answer.err
+    assert "training is at 7 of 10 iterations" in answer.out
+    content = result(tmp_path / "e")
+    assert content["train"]["completed"] == 7
+    assert content["published"] is None
+
+
+@pytest.mark.parametrize(
+    ("key", "error"), [("no_key_at_all", "AuthenticationError"), ("0" * 40, "CommError")], ids=["bad key", "no network"]
+)
+def test_wandb_that_cannot_start_is_one_sentence(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, key: str, error: str
+) -> None:
+    import wandb
+
+    def fail(**_: object) -> None:
+        raise getattr(wandb.errors, error)("no\nanswer")
+
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setattr(wandb, "init", fail)
+    answer = cli("train.py", "iterations=10", "hydra.run.dir=run", *SMALL[:-1], "logger=wandb")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "W&B could not start (no answer); use logger.wandb.mode=offline or logger=csv" in answer.err
 
 
 @pytest.mark.usefixtures("nan_at_iteration_23")

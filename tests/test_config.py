@@ -121,6 +121,7 @@ def test_the_hash_covers_what_can_change_the_numbers() -> None:
     for override in volatile:
         assert config_hash(composed(override)) == base, override
     assert config_hash(composed("setting=b")) != base
+    assert config_hash(composed("trainer.clip_norm=1")) == config_hash(composed("trainer.clip_norm=1.0"))
 
 
 def test_names_are_stable_and_need_no_quotes() -> None:
@@ -132,9 +133,12 @@ def test_names_are_stable_and_need_no_quotes() -> None:
     )
     assert run_folder("outputs/x", choices, []) == "outputs/x"
     assert run_folder("auto", choices, []) == "outputs/c_local"
-    assert sweep_name(["setting=a,b", "seed=0,1"]) == "setting-a-b_seed-0-1"
+    assert sweep_name(["setting=a,b", "seed=0,1", "resume=auto", "logger=csv"]) == "setting-a-b_seed-0-1"
+    assert run_name(choices, ["seed=1", "depth=3"]) == run_name(choices, ["depth=3", "seed=1"])
     assert evaluation_name("outputs/c_local", None, ["run=outputs/c_local", "audit.seed=1"]) == "c_local_audit.seed-1"
-    assert evaluation_name(None, None, ["mechanism=second_price", "setting=a"]) == "second_price_setting-a"
+    assert evaluation_name(None, None, ["mechanism=second_price", "setting=a"]) == "mechanism-second_price_setting-a"
+    assert evaluation_name(None, "outputs/x/checkpoints/last.ckpt", []) == "x"
+    assert evaluation_name("multirun/g/x", None, []) == "multirun-g-x"
     long = [f"optimizer.lr={'1' * 200}{k}" for k in range(2)]
     names = [run_name(choices, [override]) for override in long]
     assert names[0] != names[1]

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "src" / "truthful"
 
 LAYERS = [
-    {"shapes", "streams", "schedules", "published", "results", ""},
+    {"errors", "shapes", "streams", "schedules", "published", "results", ""},
     {"auction"},
     {"settings"},
     {"mechanisms", "duals"},

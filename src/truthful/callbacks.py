@@ -108,12 +108,17 @@ class Checkpoints(Callback):
         if pl_module.interrupted and pl_module.iteration < pl_module.iterations:
             raise TrainingInterrupted(f"interrupted after iteration {pl_module.iteration}")
         if crossed(pl_module, self.every) or pl_module.iteration == pl_module.iterations:
+            if not pl_module.is_finite():
+                raise TrainingDiverged(
+                    f"a NaN or an infinity appeared in the weights by iteration {pl_module.iteration}"
+                )
             self._save(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what can be continued from; after a NaN, the last good checkpoint stays."""
         assert isinstance(pl_module, AuctionModule)
-        if pl_module.consistent and not isinstance(exception, TrainingDiverged) and pl_module.iteration:
+        diverged = isinstance(exception, TrainingDiverged) or not pl_module.is_finite()
+        if pl_module.consistent and pl_module.iteration and not diverged:
             self._save(trainer, pl_module)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -138,6 +143,7 @@ class ShowProgress(Callback):
 
     def __init__(self, console: Console, audits: PeriodicAudit) -> None:
         self.console, self.audits = console, audits
+        self._bar: Progress | None = None
         self._last_line = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: AuctionModule) -> None:
@@ -157,7 +163,7 @@ class ShowProgress(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
         """Show the latest numbers."""
-        if not pl_module.metrics:
+        if not pl_module.metrics or self._bar is None:
             return
         self._bar.update(self._task, completed=pl_module.iteration, numbers=self._numbers(pl_module))
         now, finished = time.monotonic(), pl_module.iteration == pl_module.iterations
@@ -170,9 +176,16 @@ class ShowProgress(Callback):
                 soft_wrap=True,
             )
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Remove the bar, so that the error is seen."""
+        self._stop()
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Remove the bar."""
-        if hasattr(self, "_bar"):
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
             self._bar.stop()
 
     def _numbers(self, module: AuctionModule) -> str:

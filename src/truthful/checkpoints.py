@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
+from truthful.errors import UserError
 from truthful.mechanisms import Mechanism
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used, and why."""
 
 
 def save(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` make a file beside `path`, then put it in its place in one go."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
@@ -30,18 +29,18 @@ def save(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A checkpoint, on the CPU. Raises CheckpointError if there is none or it cannot be read."""
+    """A checkpoint, on the CPU. Raises UserError if there is none or it cannot be read."""
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}")
+        raise UserError(f"there is no checkpoint at {path}")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file
-        raise CheckpointError(
+        raise UserError(
             f"the checkpoint {path} cannot be read, it is truncated or not a checkpoint ({type(error).__name__}); "
             "delete it to start again"
         ) from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "run"} <= checkpoint.keys():
-        raise CheckpointError(f"{path} is not a checkpoint of this program: it has no state_dict and run")
+        raise UserError(f"{path} is not a checkpoint of this program: it has no state_dict and run")
     return checkpoint
 
 
@@ -52,4 +51,4 @@ def restore_mechanism(mechanism: Mechanism, checkpoint: dict[str, Any]) -> None:
     try:
         mechanism.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint does not fit the mechanism: {error}") from error
+        raise UserError(f"the checkpoint does not fit the mechanism: {error}") from error

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from truthful.published import published_row
+from truthful.published import UPPER_BOUNDS, published_row
 from truthful.settings import Setting
 
 
@@ -23,7 +23,6 @@ def show_choices(console: Console, result: dict[str, Any], setting: Setting, fac
     overridden = ", overridden" if result["setting_overridden"] else ""
     lines = {
         "setting": f"{result['setting']}{overridden}: {describe(setting)}",
-        "regret": result["regret_mode"],
         **facts,
     }
     grid = Table.grid(padding=(0, 2))
@@ -72,7 +71,10 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     columns = {result["regret_mode"] or result["mechanism"]: ours}
     if row is not None:
         published = {"revenue": f"{row['revenue']:.4f}", "regret": f"{row['regret']:.5f}"}
-        columns[f"published, {row['method']}"] = published
+        columns["published"] = published
+    bound = None if result["setting_overridden"] else UPPER_BOUNDS.get(result["setting"])
+    if bound is not None:
+        columns["any truthful auction"] = {"revenue": f"< {bound:g}", "regret": "0"}
     if optimum is not None:
         columns["optimum, exact"] = dict.fromkeys(ours, "0") | {"revenue": f"{optimum:.4f}"}
     table = Table(title=f"setting {result['setting']}{' (overridden)' if result['setting_overridden'] else ''}")
@@ -87,8 +89,13 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         f"{audit['search']}.",
         style="dim",
     )
-    if optimum is not None and audit["revenue"] > optimum:
-        console.print("Revenue above the optimum is earned by violating incentive compatibility.", style="dim")
+    if bound is not None:
+        console.print(
+            "The bound on truthful auctions is numerical and not reproduced by this program yet.", style="dim"
+        )
+    ceiling = bound if optimum is None else optimum
+    if ceiling is not None and audit["revenue"] > ceiling:
+        console.print("Revenue above that of any truthful auction is earned by violating truthfulness.", style="dim")
     if audit["flags"]:
         console.print(f"flags (docs/audit.md): {', '.join(audit['flags'])}", style="bold red")
 

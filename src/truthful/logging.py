@@ -45,31 +45,35 @@ def wandb_logger(project: str, entity: str | None, mode: str, run: RunInfo) -> W
     if mode not in ("auto", "online", "offline"):
         raise ValueError(f"logger.wandb.mode must be auto, online or offline, got {mode!r}")
     has_key = _has_key()
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
     if mode == "online" and not has_key:
         raise ValueError(
             "logger.wandb.mode=online needs a W&B key and none was found: run `wandb login`, set WANDB_API_KEY, or "
             "use logger.wandb.mode=offline"
         )
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
     try:
         import wandb
     except ImportError:
         raise ValueError("logger=wandb needs the package wandb; install it, or use logger=csv or logger=none") from None
-    experiment = wandb.init(
-        project=project,
-        entity=entity,
-        mode=cast("Any", mode),
-        dir=Path.cwd(),
-        id=run.identifier,
-        resume="allow" if mode == "online" else None,
-        name=run.name,
-        tags=list(run.tags),
-        group=run.group,
-        config=run.config,
-        reinit="create_new",
-        settings=wandb.Settings(console="off", silent=True),
-    )
+    try:
+        experiment = wandb.init(
+            project=project,
+            entity=entity,
+            mode=cast("Any", mode),
+            dir=Path.cwd(),
+            id=run.identifier,
+            resume="allow" if mode == "online" else None,
+            name=run.name,
+            tags=list(run.tags),
+            group=run.group,
+            config=run.config,
+            reinit="create_new",
+            settings=wandb.Settings(console="off", silent=True),
+        )
+    except wandb.errors.Error as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"W&B could not start ({reason}); use logger.wandb.mode=offline or logger=csv") from error
     experiment.define_metric("iteration")
     experiment.define_metric("*", step_metric="iteration")
     experiment.define_metric("revenue", step_metric="iteration", summary="last")

@@ -25,6 +25,7 @@ VOLATILE = frozenset(
         "tags",
         "group",
         "resume",
+        "recipe.note",
         "trainer.log_every",
         "trainer.checkpoint_every",
         "trainer.audit_every",
@@ -52,7 +53,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(entry, dict):
             flat |= flatten(entry, key + ".")
         else:
-            flat[key] = entry
+            flat[key] = float(entry) if type(entry) is int else entry  # 1 and 1.0 are the same number
     return flat
 
 
@@ -85,7 +86,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The `train` part of a result, from a training checkpoint.
+    """The `train` part of a result, from a training checkpoint, which need not be of a finished run (`completed`).
 
     `revenue` and `regret_sum` are means over the last 1,000 iterations, on training batches and with the training
     search; `seconds` is wall time without audits; `seconds_per_iteration` the median over logging intervals.
@@ -94,6 +95,7 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
     history = state["history"][: int(state["completed"])]
     revenue, regret_sum = history.mean(0).tolist()
     return {
+        "completed": int(state["completed"]),
         "revenue": revenue,
         "regret_sum": regret_sum,
         "seconds": clock["seconds"],

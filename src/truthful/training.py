@@ -175,7 +175,7 @@ class AuctionModule(L.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         first = self.iteration
-        last = min(self.iterations, first - first % self.log_every + self.log_every)
+        last = self._last = min(self.iterations, first - first % self.log_every + self.log_every)
         start = time.perf_counter()
         gradient_norm = None
         while self.iteration < last and not self.interrupted:
@@ -214,10 +214,10 @@ class AuctionModule(L.LightningModule):
         return gradient_norm
 
     def _clip(self) -> Tensor | None:
-        """Clip the gradient if asked to, and measure it at the iterations that are logged."""
+        """Clip the gradient if asked to, and measure it at the last iteration of a training step."""
         if self.clip_norm is not None:
             return torch.nn.utils.clip_grad_norm_(self.mechanism.parameters(), self.clip_norm)
-        if (self.iteration + 1) % self.log_every == 0:
+        if self.iteration + 1 == self._last:
             return torch.nn.utils.get_total_norm([p.grad for p in self.mechanism.parameters() if p.grad is not None])
         return None
 
@@ -247,6 +247,10 @@ class AuctionModule(L.LightningModule):
             self.metrics["gradient_norm"] = float(gradient_norm)
         if len(regret) > 1:
             self.metrics |= {f"regret_bidder_{i}": mean for i, mean in enumerate(regret, 1)}
+
+    def is_finite(self) -> bool:
+        """Whether every parameter and multiplier is a number."""
+        return all(bool(tensor.isfinite().all()) for tensor in [*self.mechanism.parameters(), self.dual.multiplier])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the clock, which is not part of the mathematics."""

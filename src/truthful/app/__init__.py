@@ -3,13 +3,13 @@
 It must not import torch: `--help` and a mistyped override answer at once.
 """
 
-from truthful.app.building import UserError, build, describe_choices, plain, whole_number
-from truthful.app.mistakes import answer_mistakes, check_keys, run_script, stop
+from truthful.app.building import build, describe_choices, plain, whole_number
+from truthful.app.mistakes import INTERRUPTED, answer_mistakes, check_keys, run_script, stop
 from truthful.app.runs import Run, open_run, save_configuration, shown
 
 __all__ = [
+    "INTERRUPTED",
     "Run",
-    "UserError",
     "answer_mistakes",
     "build",
     "check_keys",

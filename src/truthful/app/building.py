@@ -9,9 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-
-class UserError(Exception):
-    """A mistake of the user, as one sentence."""
+from truthful.errors import UserError
 
 
 def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
@@ -61,7 +59,7 @@ def check_arguments(node: dict[str, Any], name: str) -> None:
             close = difflib.get_close_matches(key, parameters, n=1)
             raise UserError(f"there is no {name}.{key}{f'; did you mean {name}.{close[0]}?' if close else ''}")
         wanted = {part.strip() for part in str(parameters[key].annotation).split("|")}
-        if "float" in wanted and isinstance(entry, str):
+        if "float" in wanted and (isinstance(entry, str) or (entry is None and "None" not in wanted)):
             raise UserError(f"{name}.{key} must be a number, got {entry!r}")
         if wanted == {"bool"} and not isinstance(entry, bool):
             raise UserError(f"{name}.{key} must be true or false, got {entry!r}")
@@ -77,14 +75,15 @@ def whole_number(config: dict[str, Any], key: str, least: int, group: str = "") 
 
 
 def differs_from_file(conf: Path, group: str, option: str, node: dict[str, Any]) -> bool:
-    """Whether a composed node is anything else than the option's file says."""
-    return plain(OmegaConf.load(conf / group / f"{option}.yaml")) != node
+    """Whether a composed node is anything else than the option's file (if it is one of ours) says."""
+    file = conf / group / f"{option}.yaml"
+    return not file.exists() or plain(OmegaConf.load(file)) != node
 
 
 def describe_choices(config: dict[str, Any], choices: dict[str, Any], conf: Path) -> dict[str, Any]:
     """What result.json says of a configuration, by the names on the command line; None for what was not trained."""
     trained = "regret" in config
-    names = ("iterations", "batch", "seed", "depth")
+    names = ("iterations", "batch", "seed")
     return {
         "setting": choices["setting"],
         "regret_mode": choices["regret"] if trained else None,
@@ -94,6 +93,7 @@ def describe_choices(config: dict[str, Any], choices: dict[str, Any], conf: Path
         "rmax": _budget(config, choices) if trained else None,
         "experiment": choices.get("experiment"),
         **{name: config.get(name) for name in names},
+        "depth": config["mechanism"].get("depth"),
     }
 
 

@@ -17,9 +17,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from truthful.app.building import UserError
 from truthful.app.help import help_text
 from truthful.app.runs import register_resolvers
+from truthful.errors import UserError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 _wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -38,6 +41,8 @@ def run_script(script: Callable[[], None], conf: Path, config_name: str, usage: 
     try:
         check_override_keys(sys.argv[1:], conf, config_name)
         script()
+    except KeyboardInterrupt:
+        stop("interrupted; the same command with resume=auto goes on from the last checkpoint", INTERRUPTED)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if _wants_traceback:
             raise
@@ -75,7 +80,8 @@ def _quote_path(argument: str) -> str:
 
 
 def _os_sentence(error: OSError) -> str:
-    return f"cannot write to {error.filename!r}: {error.strerror}" if error.filename else str(error)
+    verb = "find" if isinstance(error, FileNotFoundError) else "write to"
+    return f"cannot {verb} {error.filename!r}: {error.strerror}" if error.filename else str(error)
 
 
 def _sentence(error: Exception) -> str:
@@ -93,7 +99,7 @@ def _composition_sentence(error: Exception, conf: Path, config_name: str) -> str
     text = str(error)
     if missing := re.search(r"Could not find '(?P<group>.+)/(?P<option>[^/']*)'", text):
         group, option = missing["group"], missing["option"]
-        options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        options = _options(conf, group)
         return f"there is no {group}={option}{_suggest(option, options)}; options: {', '.join(options)}"
     if unknown := re.search(r"Could not (?:override|delete from config\.) '(?P<key>[^'@]+)", text):
         return _unknown_key(unknown["key"], _known_keys(conf, config_name))
@@ -106,8 +112,12 @@ def check_override_keys(arguments: Sequence[str], conf: Path, config_name: str) 
         return  # there are other files
     known = _known_keys(conf, config_name)
     for argument in arguments:
-        key, equals, _ = argument.partition("=")
-        if equals and key[0].isalpha() and not key.startswith("hydra") and "@" not in key and key not in known:
+        key, equals, value = argument.partition("=")
+        if equals and not key:
+            raise UserError(f"{argument!r} has no key before the equals sign")
+        if value == "null" and (conf / key).is_dir() and config_name == "config" and key != "experiment":
+            raise UserError(f"{key} cannot be null; options: {', '.join(_options(conf, key))}")
+        if equals and key[:1].isalpha() and not key.startswith("hydra") and "@" not in key and key not in known:
             raise UserError(_unknown_key(key, known))
 
 
@@ -115,6 +125,10 @@ def _unknown_key(key: str, known: set[str]) -> str:
     if key in known:
         return f"the chosen options have no {key!r} to override"
     return f"there is no {key!r} to override{_suggest(key, known)}"
+
+
+def _options(conf: Path, group: str) -> list[str]:
+    return sorted(path.stem for path in (conf / group).glob("*.yaml"))
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:
@@ -156,6 +170,11 @@ def check_keys(config: DictConfig, conf: Path, config_name: str) -> None:
     for key in map(str, config):
         if key not in known:
             raise UserError(f"there is no {key!r} in the configuration{_suggest(key, known)}")
+    dotted = _known_keys(conf, config_name)
+    for group in ("trainer", "audit", "recipe"):  # the others are checked against their constructors
+        for key in map(str, config.get(group) or ()):
+            if f"{group}.{key}" not in dotted:
+                raise UserError(f"there is no {group}.{key}{_suggest(f'{group}.{key}', dotted)}")
 
 
 def _top_level_keys(conf: Path, config_name: str) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from truthful.app.building import UserError, plain
+from truthful.app.building import plain
+from truthful.errors import UserError
 from truthful.results import CHECKPOINT, RESULT, config_hash, flatten, volatile_part, write_text
 
 LONGEST_NAME = 120
@@ -28,11 +29,7 @@ def run_name(choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
     named = choices.get("experiment")
     shown = [str(named)] if named else [str(choices["setting"]), str(choices["regret"])]
     hidden = {"experiment"} if named else {"setting", "regret"}
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        if key not in hidden and volatile_part(key) is None and not key.startswith("hydra"):
-            shown.append(f"{key.replace('/', '.')}={value}")
-    return _shortened(shown)
+    return _shortened([*shown, *sorted(_that_matter(overrides, hidden))])
 
 
 def run_folder(resume: str | None, choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
@@ -42,19 +39,24 @@ def run_folder(resume: str | None, choices: Mapping[str, Any], overrides: Sequen
 
 def sweep_name(overrides: Sequence[str]) -> str:
     """A folder name for a multirun, from its grid."""
-    return _shortened(overrides)
+    return _shortened(_that_matter(overrides, set()))
+
+
+def _that_matter(overrides: Sequence[str], hidden: Collection[str]) -> list[str]:
+    """Those overrides that can change a number, but for the keys that are `hidden`."""
+    kept = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key not in hidden and volatile_part(key) is None and not key.startswith("hydra"):
+            kept.append(f"{key.replace('/', '.')}={value}")
+    return kept
 
 
 def evaluation_name(run: str | None, checkpoint: str | None, overrides: Sequence[str]) -> str:
-    """A folder name for an evaluation: what is evaluated, and every override."""
-    shown = [Path(run).name] if run else [Path(checkpoint).stem] if checkpoint else []
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        if key == "mechanism":
-            shown.insert(0, value)
-        elif key not in ("run", "checkpoint") and not key.startswith("hydra"):
-            shown.append(f"{key}={value}")
-    return _shortened(shown)
+    """A folder name for an evaluation: what is evaluated (a path but for outputs/), and every other override."""
+    source = run or (checkpoint or "").removesuffix(str(CHECKPOINT)).rstrip("/")
+    what = [str(shown(Path(source).absolute())).removeprefix("outputs/").strip("/")] if source else []
+    return _shortened([*what, *_that_matter(overrides, {"run", "checkpoint"})])
 
 
 def _shortened(parts: Sequence[str]) -> str:
@@ -113,8 +115,13 @@ def open_run(composed: DictConfig) -> Run:
     """Decide what belongs to the run folder: the composed configuration, or the one that is there."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     saved_config = folder / ".hydra" / "config.yaml"
+    has_results = (folder / CHECKPOINT).exists() or (folder / RESULT).exists()
+    if composed.resume == "auto" and has_results and not saved_config.exists():
+        raise UserError(
+            f"{shown(folder)} has results but no .hydra/config.yaml to continue from; choose another folder"
+        )
     if composed.resume is None:
-        if saved_config.exists() or (folder / CHECKPOINT).exists() or (folder / RESULT).exists():
+        if saved_config.exists() or has_results:
             raise UserError(
                 f"{shown(folder)} already has a run in it: continue it with resume=auto, choose another folder with "
                 "hydra.run.dir=..., or delete it"
@@ -145,9 +152,14 @@ def compare(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             raise UserError(
-                f"the run in {shown(folder)} has another configuration: {key} is {old.get(key)!r} there and "
-                f"{new.get(key)!r} here"
+                f"the run in {shown(folder)} has another configuration: {key} is {_typed(old.get(key))} there and "
+                f"{_typed(new.get(key))} here"
             )
+
+
+def _typed(entry: Any) -> str:
+    """A value as a person types it."""
+    return f"{entry:g}" if isinstance(entry, float) else repr(entry)
 
 
 def with_overrides(saved: DictConfig, saved_choices: dict[str, Any], composed: DictConfig, folder: Path) -> DictConfig:
@@ -155,9 +167,12 @@ def with_overrides(saved: DictConfig, saved_choices: dict[str, Any], composed: D
     for key, value in override_pairs(HydraConfig.get().overrides.task).items():
         if key == "resume":
             continue
-        volatile = volatile_part(key.replace("/", "."))
-        if volatile is not None:
-            OmegaConf.update(saved, volatile, OmegaConf.select(composed, volatile), merge=False)
+        if key == "hydra.run.dir":
+            raise UserError("resume=<folder> names the run folder; leave out hydra.run.dir")
+        if key.startswith("hydra"):
+            continue
+        if volatile_part(key) is not None:
+            OmegaConf.update(saved, key, OmegaConf.select(composed, key), merge=False, force_add=True)
             continue
         there = saved_choices[key] if key in saved_choices else OmegaConf.select(saved, key)
         there = OmegaConf.to_container(there) if OmegaConf.is_config(there) else there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 
 import torch
@@ -55,7 +56,8 @@ def audit(
     device = next((tensor.device for tensor in [*mechanism.parameters(), *mechanism.buffers()]), torch.device("cpu"))
     values = setting.sample(samples, generator(seed, stream)).to(device)
     drawn = setting.sample(preset.random_starts * samples, generator(seed, stream, 1)).to(device)
-    misreport = worst_misreports(mechanism, setting, preset, values, drawn.unflatten(0, (-1, samples)), seed)
+    scramble = int(torch.randint(2**31, (), generator=generator(seed, stream, 2)))
+    misreport = worst_misreports(mechanism, setting, preset, values, drawn.unflatten(0, (-1, samples)), scramble)
     return _report(mechanism, setting, preset, seed, values.double(), misreport.double(), start)
 
 
@@ -75,10 +77,9 @@ def _report(
 ) -> AuditReport:
     """Score the misreports in float64: a maximum over many float32 numbers is biased upwards."""
     exact = copy.deepcopy(mechanism).double()
-    misreport = setting.project(misreport)
     outcome = exact(values)
     truthful = utility(values, outcome)
-    signed_gain = deviation_utility(exact, values, misreport) - truthful
+    signed_gain = deviation_utility(exact, values, setting.project(misreport)) - truthful
     gain = signed_gain.clamp_min(0)
     earned = revenue(outcome)
     mean_revenue, revenue_se = float(earned.mean()), float(earned.std()) / len(values) ** 0.5
@@ -95,7 +96,7 @@ def _report(
         regret_se=float(gain.mean(-1).std()) / len(values) ** 0.5,
         regret_sum=regret_sum,
         regret_ratio=regret_sum / mean_revenue if mean_revenue else None,
-        regret_p95=float(gain.flatten().quantile(0.95)) if gain.numel() < 2**24 else float("nan"),
+        regret_p95=float(gain.flatten().kthvalue(math.ceil(0.95 * gain.numel())).values),
         regret_max=float(gain.max()),
         regret_by_bidder=gain.mean(0).tolist(),
         forward_passes=tier.forward_passes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,8 +49,9 @@ class AuditReport:
     """Reasons to doubt the report; see docs/audit.md."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
-        return asdict(self)
+        """Plain types, for JSON, which knows no NaN: a number that is not finite becomes None (and has a flag)."""
+        numbers = asdict(self)
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()}
 
 
 def find_flags(

@@ -51,7 +51,10 @@ class AugmentedLagrangian(Dual):
 
     @torch.no_grad()
     def update(self, regret: Float[Tensor, "n"], revenue: Float[Tensor, ""], budget: float) -> None:
-        """Appendix B, without waiting for the device: what is not due is multiplied by 0."""
+        """Appendix B, but with the regret from before the network's step, which costs no further search.
+
+        What is not due is multiplied by 0, so that nothing waits for the device.
+        """
         self.updates.add_(1)
         self.multiplier.add_(self.rho * regret * (self.updates % self.update_every == 0))
         self.rho.add_(self.rho_growth * (self.updates % self.rho_every == 0))

@@ -38,4 +38,4 @@ class RandomStart(Start):
         self, setting: Setting, values: Float[Tensor, "b n m"], generator: torch.Generator
     ) -> Float[Tensor, "b n m"]:
         """As many draws as there are values."""
-        return setting.sample(len(values), generator)
+        return setting.sample(len(values), generator).to(values.device)
