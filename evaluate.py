@@ -95,7 +95,7 @@ def evaluate(composed: DictConfig) -> None:
         **provenance(),
         "published": None if elsewhere else published_dict(*compared),
         "checkpoint": None if path is None else str(path),
-        "trained_setting": None if checkpoint is None else checkpoint["run"]["choices"]["setting"],
+        "trained": None if checkpoint is None else origin(checkpoint["run"]),
         "train": None if checkpoint is None else train_summary(checkpoint),
         "audit": report.as_dict(),
         "optimal_revenue": setting.optimal_revenue,
@@ -105,6 +105,11 @@ def evaluate(composed: DictConfig) -> None:
     console.print(f"audited in {report.seconds:.0f} s; written to {shown(folder) / RESULT}", soft_wrap=True)
 
 
+def origin(run: dict[str, Any]) -> dict[str, Any]:
+    """Where a trained mechanism comes from: its setting, and the commit, command and hardware of its training."""
+    return {"setting": run["choices"]["setting"], "config_hash": run["config_hash"], **run.get("origin", {})}
+
+
 @hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Hydra's entry."""
@@ -112,5 +117,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall other programs
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more hardly help networks of this size, see benchmarks/threads.py
     run_script(main, CONF, "evaluate", usage=__doc__)

@@ -33,7 +33,7 @@ from truthful.app import (
     whole_number,
 )
 from truthful.errors import UserError
-from truthful.results import CHECKPOINT, RESULT, provenance, read_json, train_summary, write_json
+from truthful.results import CHECKPOINT, ORIGIN, RESULT, provenance, read_json, train_summary, write_json
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -73,7 +73,7 @@ def train(composed: DictConfig) -> None:
     recipe = run.config["recipe"]
     if recipe["note"] and module.dual.uses_budget and run.config["rmax"].get("start") == recipe["rmax_start"]:
         console.print(f"warning: {recipe['note']}", style="yellow")
-    trainer = build_trainer(run, module, console)
+    trainer = build_trainer(run, module, console, result)
     trainer.loggers = loggers = build_loggers(run, result)
     succeeded = False
     try:
@@ -140,7 +140,7 @@ def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
     if not isinstance(run.config["tags"], list):
         raise UserError(f"tags must be a list such as tags=[first,second], got {run.config['tags']!r}")
     short = {key: run.choices[key] for key in ("setting", "regret", "mechanism", "dual", "rmax")}
-    facts = {key: result[key] for key in ("config_hash", "commit", "command", "versions", "hardware", "threads")}
+    facts = {key: result[key] for key in ("config_hash", *ORIGIN)}
     info = RunInfo(
         folder=run.folder,
         name=run.folder.name,
@@ -152,8 +152,8 @@ def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
     return [build(run.config["logger"], name, run=info) for name in run.config["logger"]]
 
 
-def build_trainer(run: Run, module: AuctionModule, console: Console) -> Trainer:
-    """Lightning's Trainer with our callbacks, and no loggers yet."""
+def build_trainer(run: Run, module: AuctionModule, console: Console, result: dict[str, Any]) -> Trainer:
+    """Lightning's Trainer with our callbacks, and no loggers yet. Checkpoints keep the origin that `result` tells."""
     import lightning
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -162,7 +162,8 @@ def build_trainer(run: Run, module: AuctionModule, console: Console) -> Trainer:
     quieten_lightning()
     options, tier = run.config["trainer"], run.config["audit"]["tier"]
     audits = PeriodicAudit(options["audit_every"], tier, options["audit_samples"], module.seed, run.folder)
-    identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash}
+    origin = {key: result[key] for key in ORIGIN}
+    identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash, "origin": origin}
     progress = [ShowProgress(console, audits)] if options["progress"] else []
     callbacks = [LogMetrics(), audits, *progress, Checkpoints(run.folder, options["checkpoint_every"], identity)]
     try:
@@ -284,5 +285,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall other programs
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more hardly help networks of this size, see benchmarks/threads.py
     run_script(main, CONF, "config", usage=__doc__)

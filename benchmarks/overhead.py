@@ -23,6 +23,7 @@ from truthful.app import Run, plain
 from truthful.app.runs import register_resolvers
 from truthful.auction import revenue
 from truthful.logging import RunInfo, csv_logger
+from truthful.results import provenance
 from truthful.streams import Stream, generator
 from truthful.training import AuctionModule
 
@@ -49,7 +50,7 @@ def bare(module: AuctionModule, iterations: int) -> float:
 def trained(module: AuctionModule, run: Run, console: Console) -> float:
     """Seconds an iteration of training, all included but audits."""
     info = RunInfo(run.folder, "benchmark", "benchmark", [], None, {})
-    trainer = build_trainer(run, module, console)
+    trainer = build_trainer(run, module, console, provenance())
     trainer.loggers = [csv_logger(info)]
     trainer.fit(module)
     return module.clock.seconds / module.iterations

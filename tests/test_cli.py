@@ -286,7 +286,8 @@ def test_evaluate_repeats_the_audit_and_takes_other_settings(cli: Cli, tmp_path:
     evaluated = result(tmp_path / "evaluations" / "run-1_audit.samples-8")
     check(evaluated, FROZEN)
     assert evaluated.pop("checkpoint") == "run=1/checkpoints/last.ckpt"
-    assert evaluated.pop("trained_setting") == "a"
+    origin = evaluated.pop("trained")
+    assert (origin["setting"], origin["command"]) == ("a", trained["command"])
     for content in (trained, evaluated):
         content["audit"].pop("seconds")
         content.pop("command")

@@ -19,6 +19,9 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 RESULT = "result.json"
 """... and its result."""
 
+ORIGIN = ("commit", "command", "versions", "hardware", "threads")
+"""Keys of `provenance`."""
+
 VOLATILE = frozenset(
     {
         "logger",
