@@ -27,7 +27,7 @@ from truthful.results import provenance
 from truthful.streams import Stream, generator
 from truthful.training import AuctionModule
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def bare(module: AuctionModule, iterations: int) -> float:
