@@ -1,11 +1,14 @@
 """Everything in conf/ composes, and the released recipes are what they are."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from tests.conftest import CONF
 from truthful.app import plain
@@ -100,6 +103,16 @@ def test_any_part_can_be_overridden() -> None:
 def test_experiments_name_the_command_that_runs_them() -> None:
     for file in (CONF / "experiment").glob("*.yaml"):
         assert file.read_text().splitlines()[1] == f"# python train.py experiment={file.stem}"
+
+
+@pytest.mark.parametrize("file", sorted((CONF.parent / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_point_of_a_sweep_composes(file: Path) -> None:
+    assert file.read_text().startswith("# ")
+    sweep = plain(OmegaConf.create(yaml.safe_load(file.read_text().split("command:")[0])))
+    assert (sweep["program"], sweep["method"]) == ("train.py", "grid")
+    axes = [[f"{key}={value}" for value in axis["values"]] for key, axis in sweep["parameters"].items()]
+    for point in itertools.product(*axes):
+        composed(*point)
 
 
 def test_top_level_keys_are_frozen() -> None:

@@ -112,7 +112,7 @@ class AuctionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        if clip_norm is not None and not clip_norm > 0:
+        if clip_norm is not None and not (isinstance(clip_norm, int | float) and clip_norm > 0):
             raise ValueError(f"trainer.clip_norm must be a positive number or null, got {clip_norm!r}")
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.rmax, self.lr_schedule, self.data = rmax, lr_schedule, data
