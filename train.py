@@ -140,6 +140,7 @@ def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
     if not isinstance(run.config["tags"], list):
         raise UserError(f"tags must be a list such as tags=[first,second], got {run.config['tags']!r}")
     short = {key: run.choices[key] for key in ("setting", "regret", "mechanism", "dual", "rmax")}
+    numbers = {key: run.config[key] for key in ("iterations", "batch", "seed", "depth")}
     facts = {key: result[key] for key in ("config_hash", *ORIGIN)}
     info = RunInfo(
         folder=run.folder,
@@ -147,7 +148,7 @@ def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
         identifier=run.identifier,
         tags=[run.choices["setting"], run.choices["regret"], *run.config["tags"]],
         group=run.config["group"],
-        config={**short, "seed": run.config["seed"], **facts, "cfg": run.config},
+        config={**short, **numbers, **facts, "cfg": run.config},
     )
     return [build(run.config["logger"], name, run=info) for name in run.config["logger"]]
 

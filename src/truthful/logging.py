@@ -62,7 +62,7 @@ def wandb_logger(project: str, entity: str | None, mode: str, run: RunInfo) -> W
             entity=entity,
             mode=cast("Any", mode),
             dir=Path.cwd(),
-            id=run.identifier,
+            id=os.environ.get("WANDB_RUN_ID", run.identifier),
             resume="allow" if mode == "online" else None,
             name=run.name,
             tags=list(run.tags),
