@@ -7,19 +7,19 @@ python evaluate.py mechanism=second_price setting=a
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import InterpolationKeyError
 
 from truthful.app import (
     answer_mistakes,
     build,
     check_keys,
+    current_choices,
     describe_choices,
     plain,
     run_script,
@@ -45,7 +45,7 @@ def evaluate(composed: DictConfig) -> None:
         config = plain(composed)
     except InterpolationKeyError:  # the network's depth belongs to a run
         raise UserError("this mechanism has to be trained first: give run= or checkpoint=") from None
-    chosen = plain(OmegaConf.create({"choices": HydraConfig.get().runtime.choices}))["choices"]
+    chosen = current_choices()
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     if (folder / ".hydra" / "config.yaml").exists():
@@ -87,13 +87,12 @@ def evaluate(composed: DictConfig) -> None:
         done = int(checkpoint["state_dict"]["completed"])
         console.print(f"warning: training is at {done} of {evaluated['iterations']} iterations", style="yellow")
     description = describe_choices(evaluated, choices, CONF)
-    compared = (description[key] for key in ("setting", "setting_overridden", "regret_mode"))
     report = audit(mechanism, setting, **config["audit"])
     result: dict[str, Any] = {
         **description,
         "config_hash": config_hash(evaluated),
         **provenance(),
-        "published": None if elsewhere else published_dict(*compared),
+        "published": None if elsewhere else published_dict(description),
         "checkpoint": None if path is None else str(path),
         "trained": None if checkpoint is None else origin(checkpoint["run"]),
         "train": None if checkpoint is None else train_summary(checkpoint),
@@ -117,5 +116,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more hardly help networks of this size, see benchmarks/threads.py
     run_script(main, CONF, "evaluate", usage=__doc__)

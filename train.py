@@ -10,7 +10,6 @@ python evaluate.py run=outputs/<run>              audit it again
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -236,8 +235,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     from truthful.console import published_dict
 
     description = describe_choices(run.config, run.choices, CONF)
-    published = published_dict(run.choices["setting"], description["setting_overridden"], run.choices["regret"])
-    return {**description, "config_hash": run.hash, **provenance(), "published": published}
+    return {**description, "config_hash": run.hash, **provenance(), "published": published_dict(description)}
 
 
 def facts(run: Run, module: AuctionModule, threads: int, done: int) -> dict[str, str]:
@@ -286,5 +284,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more hardly help networks of this size, see benchmarks/threads.py
     run_script(main, CONF, "config", usage=__doc__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -100,7 +101,9 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         console.print(f"flags (docs/audit.md): {', '.join(audit['flags'])}", style="bold red")
 
 
-def published_dict(setting: str, overridden: bool, regret_mode: str | None) -> dict[str, Any] | None:
-    """The published row as plain types, or None where there is none to compare with."""
-    row = None if overridden or regret_mode is None else published_row(setting, regret_mode)
-    return None if row is None else {"method": row.method, "revenue": row.revenue, "regret": row.regret}
+def published_dict(description: dict[str, Any]) -> dict[str, Any] | None:
+    """The published row for what `description` (the head of a result) says, or None where there is none."""
+    if description["setting_overridden"] or description["regret_mode"] is None:
+        return None
+    row = published_row(description["setting"], description["regret_mode"])
+    return None if row is None else asdict(row)

@@ -5,7 +5,7 @@ It must not import torch: `--help` and a mistyped override answer at once.
 
 from truthful.app.building import build, describe_choices, plain, whole_number
 from truthful.app.mistakes import INTERRUPTED, answer_mistakes, check_keys, run_script, stop
-from truthful.app.runs import Run, open_run, save_configuration, shown
+from truthful.app.runs import Run, current_choices, open_run, save_configuration, shown
 
 __all__ = [
     "INTERRUPTED",
@@ -13,6 +13,7 @@ __all__ = [
     "answer_mistakes",
     "build",
     "check_keys",
+    "current_choices",
     "describe_choices",
     "open_run",
     "plain",

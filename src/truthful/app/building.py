@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from truthful.errors import UserError
+from truthful.errors import UserError, nearest
 
 
 def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
@@ -56,8 +55,8 @@ def check_arguments(node: dict[str, Any], name: str) -> None:
         if key.startswith("_"):
             continue
         if key not in parameters:
-            close = difflib.get_close_matches(key, parameters, n=1)
-            raise UserError(f"there is no {name}.{key}{f'; did you mean {name}.{close[0]}?' if close else ''}")
+            meant = nearest(key, parameters)
+            raise UserError(f"there is no {name}.{key}{f'; did you mean {name}.{meant}?' if meant else ''}")
         wanted = {part.strip() for part in str(parameters[key].annotation).split("|")}
         if "float" in wanted and (isinstance(entry, str) or (entry is None and "None" not in wanted)):
             raise UserError(f"{name}.{key} must be a number, got {entry!r}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
+import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from truthful.app.help import help_text
 from truthful.app.runs import register_resolvers
-from truthful.errors import UserError
+from truthful.errors import UserError, nearest
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -32,6 +32,7 @@ def run_script(script: Callable[[], None], conf: Path, config_name: str, usage: 
 
     `usage` is the head of the help. HYDRA_FULL_ERROR=1 in the environment shows the traceback all the same.
     """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more hardly help networks of this size, see benchmarks/threads.py
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
     register_resolvers()
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -42,7 +43,9 @@ def run_script(script: Callable[[], None], conf: Path, config_name: str, usage: 
         check_override_keys(sys.argv[1:], conf, config_name)
         script()
     except KeyboardInterrupt:
-        stop("interrupted; the same command with resume=auto goes on from the last checkpoint", INTERRUPTED)
+        resumable = "resume" in _top_level_keys(conf, config_name)
+        hint = "; the same command with resume=auto goes on from the last checkpoint" if resumable else ""
+        stop(f"interrupted{hint}", INTERRUPTED)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if _wants_traceback:
             raise
@@ -111,17 +114,18 @@ def check_override_keys(arguments: Sequence[str], conf: Path, config_name: str) 
     if any(argument.startswith(("-cd", "--config")) for argument in arguments):
         return  # there are other files
     known = _known_keys(conf, config_name)
+    optional = re.findall(r"^ +- (\S+): null", (conf / f"{config_name}.yaml").read_text(), re.MULTILINE)
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and not key:
             raise UserError(f"{argument!r} has no key before the equals sign")
-        if value == "null" and (conf / key).is_dir() and config_name == "config" and key != "experiment":
+        if value == "null" and (conf / key).is_dir() and key not in optional:
             raise UserError(f"{key} cannot be null; options: {', '.join(_options(conf, key))}")
         if equals and key[:1].isalpha() and not key.startswith("hydra") and "@" not in key and key not in known:
             raise UserError(_unknown_key(key, known))
 
 
-def _unknown_key(key: str, known: set[str]) -> str:
+def _unknown_key(key: str, known: Collection[str]) -> str:
     if key in known:
         return f"the chosen options have no {key!r} to override"
     return f"there is no {key!r} to override{_suggest(key, known)}"
@@ -132,16 +136,13 @@ def _options(conf: Path, group: str) -> list[str]:
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' if something similar exists, by the whole name or by its last part."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    if not close:
-        last = name.rpartition(".")[2]
-        close = [key for key in known if difflib.SequenceMatcher(None, last, key.rpartition(".")[2]).ratio() > 0.84]
-    return f"; did you mean {close[0]}?" if close else ""
+    """'; did you mean ...?' if something similar exists."""
+    meant = nearest(name, known)
+    return f"; did you mean {meant}?" if meant else ""
 
 
-def _known_keys(conf: Path, config_name: str) -> set[str]:
+@functools.cache
+def _known_keys(conf: Path, config_name: str) -> frozenset[str]:
     """Every group and every dotted key that the files of the configuration mention.
 
     Read off the indentation: composing the configuration would take longer than the answer should.
@@ -161,7 +162,7 @@ def _known_keys(conf: Path, config_name: str) -> set[str]:
                 open_keys.pop()
             open_keys.append((len(indent), name))
             keys.add(".".join([*prefix.replace("_global_", "").split("."), *(key for _, key in open_keys)]).lstrip("."))
-    return keys - {".", "hydra", "defaults"}
+    return frozenset(keys - {".", "hydra", "defaults"})
 
 
 def check_keys(config: DictConfig, conf: Path, config_name: str) -> None:

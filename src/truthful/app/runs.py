@@ -80,6 +80,11 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("truthful.evaluation_name", evaluation_name, replace=True)
 
 
+def current_choices() -> dict[str, Any]:
+    """The chosen option of each config group of the job that is running."""
+    return plain(OmegaConf.create(HydraConfig.get().runtime.choices))
+
+
 def override_pairs(overrides: Sequence[str]) -> dict[str, Any]:
     """Overrides as typed key/value pairs; a removed key has the value None."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -129,7 +134,7 @@ def open_run(composed: DictConfig) -> Run:
     elif composed.resume != "auto" and not saved_config.exists():
         raise UserError(f"there is no run to resume in {shown(folder)}: it has no .hydra/config.yaml")
 
-    config, choices = composed, plain(OmegaConf.create(HydraConfig.get().runtime.choices))
+    config, choices = composed, current_choices()
     if composed.resume is not None and saved_config.exists():
         saved = OmegaConf.load(saved_config)
         assert isinstance(saved, DictConfig)
