@@ -104,7 +104,7 @@ def test_training_is_the_loop_of_the_paper() -> None:
 def test_the_losses_of_an_experiment_have_not_moved(experiment: str) -> None:
     """Revenue and regret of 50 iterations. To accept a change: python -m tests.test_training."""
     expected = json.loads(GOLDEN.read_text())[experiment]
-    assert losses(experiment) == pytest.approx(expected, rel=2e-3, abs=2e-6)
+    assert losses(experiment) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def losses(experiment: str) -> list[float]:
@@ -114,7 +114,9 @@ def losses(experiment: str) -> list[float]:
     changes = ["iterations=50", "data.samples=1280", "optimizer.fused=false"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = plain(compose("config", overrides=[f"experiment={experiment}", *changes]))
-    module = fit(build_module(config, Console(quiet=True)))
+    module = build_module(config, Console(quiet=True)).double()  # rounding differs from machine to machine
+    module.data.sample = module.data.sample.double()
+    fit(module)
     return [*module.history[:50:7].flatten().tolist(), float(module.dual.multiplier)]
 
 
