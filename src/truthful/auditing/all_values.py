@@ -1,0 +1,109 @@
+"""A certificate for all values of one bidder: branch and bound over values and reports together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from truthful.auditing.outcome_tree import OutcomeTree
+from truthful.auditing.pair_search import PairSearch
+from truthful.auditing.reported import ReportedUtility, check_mechanism
+from truthful.mechanisms import Mechanism
+from truthful.settings import Setting
+from truthful.shapes import Float
+
+
+@dataclass(frozen=True)
+class AllValues:
+    """lower <= the largest regret of a bidder over all his values <= upper, the others' bids being given.
+
+    Certified: `upper`, for every value in the smallest box that contains the bidder's support and every report in that
+    box. Not certified: other bids of the opponents. With one bidder there are none, and the bound is one of the whole
+    game. Arithmetic is in float64 and not directed: `upper` includes an outward slack of 1e-9 times the largest value,
+    which covers rounding with a wide margin but is no formal proof of it.
+    """
+
+    lower: float
+    """The regret at `worst_value` is at least this: the gain of `misreport`."""
+    upper: float
+    """The regret is no more than this at any value, whether closed or not."""
+    closed: bool
+    """upper - lower <= eps. Otherwise it is open: a budget was spent first."""
+    cells: int
+    """Pairs of a box of values and a box of reports that were bounded."""
+    boxes: int
+    """Boxes over which the network was enclosed. Pairs share them, and a box serves for values and for reports."""
+    worst_value: Float[Tensor, "m"]
+    """The value with the largest regret known."""
+    misreport: Float[Tensor, "m"]
+    """What to report there."""
+
+
+@torch.no_grad()
+def certify_all_values(
+    mechanism: Mechanism,
+    setting: Setting,
+    opponents: Float[Tensor, "n m"],
+    bidder: int,
+    eps: float,
+    max_boxes: int,
+    max_cells: int,
+    progress: Callable[[float], None] | None = None,
+) -> AllValues:
+    """Bound a bidder's regret from above and below over all his values, at one profile of the others' bids.
+
+    What he gains by the report b at the value v is v . x(b) - p(b) - u(v), u being truthful utility. It is bounded over
+    pairs of a box of values and a box of reports. For every b, v . x(b) - p(b) is affine in v, so it is no more than
+    the multilinear interpolation of its bounds at the corners of the box of values; u has a second-order form there.
+    As long as both boxes are small, kinks and curvature of the best-response utility do no harm. The network is
+    enclosed over boxes of its inputs only, far fewer than pairs.
+
+    Args:
+        mechanism: a RegretNet; left as it is.
+        setting: of the same shape and demand, with one or two items.
+        opponents: a profile of bids; the row of `bidder` is ignored.
+        bidder: who lies.
+        eps: closed when the bounds are this close, in units of value.
+        max_boxes, max_cells: budgets of what `AllValues` counts under these names.
+        progress: called with the share of the budget spent, and with 1 at the end.
+
+    Raises:
+        ValueError: a mechanism that cannot be bounded (not a RegretNet, an activation without a relaxation, parameters
+            that are not finite), more than two items, or arguments that do not fit.
+    """
+    check_mechanism(mechanism)
+    _check_arguments(mechanism, setting, opponents, bidder)
+    if not 0 < eps < math.inf:
+        raise ValueError(f"eps must be positive, got {eps!r}")
+    for name, budget in (("max_boxes", max_boxes), ("max_cells", max_cells)):
+        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {budget!r}")
+    tree = OutcomeTree(ReportedUtility(mechanism, bidder), setting, opponents.double())
+    search = PairSearch(tree, eps, max_boxes, max_cells)
+    search.run(progress)
+    upper = max(search.best, search.dropped)
+    closed = upper - search.best <= eps
+    return AllValues(search.best, upper, closed, search.cells, len(tree), search.value, search.report)
+
+
+def _check_arguments(mechanism: Mechanism, setting: Setting, opponents: Tensor, bidder: int) -> None:
+    """Raise ValueError unless everything is for the same auction of one or two items."""
+    mine = (mechanism.n_bidders, mechanism.n_items, mechanism.demand)
+    theirs = (setting.n_bidders, setting.n_items, setting.demand)
+    if mine != theirs:
+        raise ValueError(f"the mechanism must be for the setting's (bidders, items, demand) {theirs}, got {mine}")
+    n, m = mine[:2]
+    if m > 2:
+        raise ValueError(f"all values can be certified with at most 2 items, got {m}")
+    if isinstance(bidder, bool) or not isinstance(bidder, int) or not 0 <= bidder < n:
+        raise ValueError(f"bidder must be a whole number from 0 to {n - 1}, got {bidder!r}")
+    if opponents.shape != (n, m):
+        raise ValueError(f"opponents must be of shape ({n}, {m}), got {tuple(opponents.shape)}")
+    others = torch.arange(n, device=opponents.device) != bidder
+    low, high = setting.bounds(opponents)
+    if not bool(((opponents >= low) & (opponents <= high))[others].all()):
+        raise ValueError("the opponents' bids must lie in the setting's support, got bids outside its bounds or NaN")
