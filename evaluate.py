@@ -1,14 +1,18 @@
-"""Audit a trained auction again, or an auction that needs no training.
+"""Audit trained auctions, or an auction that needs no training.
 
-python evaluate.py run=outputs/<run> audit.samples=10000 audit.seed=1
+python evaluate.py run=outputs/<run>                      strong audit of 10,000 fresh profiles
+python evaluate.py run=[outputs/<run>,outputs/<other>]    several, each in a sub-folder
+python evaluate.py run=outputs/<run> audit=certified      lower <= regret <= upper
+python evaluate.py run=outputs/<run> setting.high=2       on other values
 python evaluate.py checkpoint=last.ckpt
 python evaluate.py mechanism=second_price setting=a
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -26,14 +30,38 @@ from truthful.app import (
     shown,
 )
 from truthful.errors import UserError
-from truthful.results import CHECKPOINT, RESULT, config_hash, provenance, train_summary, write_json
+from truthful.results import CHECKPOINT, ORIGIN, RESULT, config_hash, provenance, train_summary, write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+    from rich.console import Console
+
+    from truthful.mechanisms import Mechanism
+    from truthful.settings import Setting
 
 CONF = Path(__file__).resolve().parent / "conf"
+
+JOURNAL = "audit.partial"
+"""Finished parts of an audit that was interrupted, in its folder."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is audited."""
+
+    config: dict[str, Any]
+    choices: dict[str, Any]
+    setting: Setting
+    mechanism: Mechanism
+    elsewhere: bool
+    """Whether the setting is not the one of the training."""
+    path: Path | None = None
+    checkpoint: dict[str, Any] | None = None
 
 
 @answer_mistakes
 def evaluate(composed: DictConfig) -> None:
-    """Audit, write result.json, show it."""
+    """Audit, write result.json, show it; for several runs each in a sub-folder."""
     check_keys(composed, CONF, "evaluate")
     given = [key for key in ("run", "checkpoint", "mechanism") if composed.get(key) is not None]
     if len(given) != 1:
@@ -45,63 +73,129 @@ def evaluate(composed: DictConfig) -> None:
         config = plain(composed)
     except InterpolationKeyError:  # the network's depth belongs to a run
         raise UserError("this mechanism has to be trained first: give run= or checkpoint=") from None
-    chosen = current_choices()
-
     folder = Path(HydraConfig.get().runtime.output_dir)
     if (folder / ".hydra" / "config.yaml").exists():
         raise UserError(f"{shown(folder)} is the folder of a run; choose another hydra.run.dir")
 
     from rich.console import Console
 
-    from truthful import checkpoints
-    from truthful.auditing import audit, check_audit
-    from truthful.console import describe, published_dict, show_result
+    from truthful.auditing import check_audit
 
-    console = Console()
+    seed = config["audit"]["seed"]
     try:
-        check_audit(**config["audit"])
+        check_audit(**{**config["audit"], "seed": 0 if seed is None else seed})
     except ValueError as error:
         raise UserError(str(error)) from error
-    checkpoint, path, elsewhere = None, None, False
+    console = Console()
+    several = isinstance(config["run"], list)
+    sources = [open_source(config, run) for run in (config["run"] if several else [config["run"]])]
+    names = sub_folders([str(run) for run in config["run"]]) if several else [""]
+    for source, name in zip(sources, names, strict=True):
+        audit_source(source, config, folder / name, console)
+
+
+def sub_folders(runs: list[str]) -> list[str]:
+    """A sub-folder for each run, named after it; of several with one name the later are numbered."""
+    if not runs:
+        raise UserError("run=[] names no run")
+    names = [Path(run).name for run in runs]
+    return [name if names.index(name) == k else f"{name}_{k + 1}" for k, name in enumerate(names)]
+
+
+def open_source(config: dict[str, Any], run: str | None) -> Source:
+    """Build what a configuration names: the mechanism of a run or a checkpoint, or one that needs no training."""
+    from truthful import checkpoints
+
+    chosen = current_choices()
     if "mechanism" not in config:
-        path = Path(config["checkpoint"] or Path(config["run"]) / CHECKPOINT)
+        path = Path(config["checkpoint"] or Path(str(run)) / CHECKPOINT)
         checkpoint = checkpoints.load(path)
         trained, choices = checkpoint["run"]["config"], dict(checkpoint["run"]["choices"])
         evaluated = {**trained, "audit": config["audit"]}
-        elsewhere = "setting" in config
-        if elsewhere:
+        if chosen.get("setting") is not None:
             evaluated["setting"], choices["setting"] = config["setting"], chosen["setting"]
-    else:
-        if "setting" not in config:
-            raise UserError("mechanism=<name> needs a setting=<name>, too")
-        evaluated, choices = config, chosen
-    setting = build(evaluated, "setting")
-    mechanism = build(evaluated, "mechanism", **setting.shape)
-    if checkpoint is not None:
+        elif "setting" in config:
+            evaluated["setting"] = {**trained["setting"], **config["setting"]}
+        elsewhere = "setting" in config
+        setting = build(evaluated, "setting")
+        mechanism = build(evaluated, "mechanism", **setting.shape)
         checkpoints.restore_mechanism(mechanism, checkpoint)
-    elif list(mechanism.parameters()):
-        raise UserError(f"mechanism={choices['mechanism']} has to be trained first: give run= or checkpoint=")
+    else:
+        if chosen.get("setting") is None:
+            raise UserError("mechanism=<name> needs a setting=<name>, too")
+        path, checkpoint, elsewhere, evaluated, choices = None, None, False, dict(config), chosen
+        setting = build(evaluated, "setting")
+        mechanism = build(evaluated, "mechanism", **setting.shape)
+        if list(mechanism.parameters()):
+            raise UserError(f"mechanism={choices['mechanism']} has to be trained first: give run= or checkpoint=")
+    if evaluated["audit"]["seed"] is None:
+        evaluated["audit"] = {**evaluated["audit"], "seed": 2 if checkpoint and evaluated["seed"] == 1 else 1}
+    return Source(evaluated, choices, setting, mechanism, elsewhere, path, checkpoint)
 
-    console.print(f"auditing {choices['mechanism']} on {choices['setting']}: {describe(setting)}", soft_wrap=True)
-    if checkpoint is not None and int(checkpoint["state_dict"]["completed"]) < evaluated["iterations"]:
+
+def audit_source(source: Source, config: dict[str, Any], folder: Path, console: Console) -> None:
+    """Audit one mechanism, write everything to `folder`, show it."""
+    from truthful import logging
+    from truthful.audit_plots import save_pictures
+    from truthful.auditing import audit
+    from truthful.console import describe, published_dict, show_audit_progress, show_result
+
+    setting, checkpoint = source.setting, source.checkpoint
+    console.print(
+        f"auditing {source.choices['mechanism']} on {source.choices['setting']}: {describe(setting)}", soft_wrap=True
+    )
+    if checkpoint is not None and int(checkpoint["state_dict"]["completed"]) < source.config["iterations"]:
         done = int(checkpoint["state_dict"]["completed"])
-        console.print(f"warning: training is at {done} of {evaluated['iterations']} iterations", style="yellow")
-    description = describe_choices(evaluated, choices, CONF)
-    report = audit(mechanism, setting, **config["audit"])
+        console.print(f"warning: training is at {done} of {source.config['iterations']} iterations", style="yellow")
+    description = describe_choices(source.config, source.choices, CONF)
     result: dict[str, Any] = {
         **description,
-        "config_hash": config_hash(evaluated),
+        "config_hash": config_hash(source.config),
         **provenance(),
-        "published": None if elsewhere else published_dict(description),
-        "checkpoint": None if path is None else str(path),
+        "published": None if source.elsewhere else published_dict(description),
+        "checkpoint": None if source.path is None else str(source.path),
         "trained": None if checkpoint is None else origin(checkpoint["run"]),
         "train": None if checkpoint is None else train_summary(checkpoint),
-        "audit": report.as_dict(),
         "optimal_revenue": setting.optimal_revenue,
     }
-    write_json(folder / RESULT, result)
-    show_result(console, result, setting.optimal_revenue)
-    console.print(f"audited in {report.seconds:.0f} s; written to {shown(folder) / RESULT}", soft_wrap=True)
+    loggers = build_loggers(config, source, result, folder)
+    succeeded = False
+    try:
+        with show_audit_progress(console) as progress:
+            try:
+                report = audit(
+                    source.mechanism, setting, **source.config["audit"], journal=folder / JOURNAL, progress=progress
+                )
+            except ValueError as error:
+                raise UserError(str(error)) from error
+        result["audit"] = report.as_dict()
+        write_json(folder / RESULT, result)
+        report.save_misreports(folder / "misreports.npz")
+        pictures = save_pictures(report, setting, folder)
+        logging.log_audit(loggers, result["audit"], pictures, iteration=0)
+        show_result(console, result, setting.optimal_revenue)
+        written = ", ".join([RESULT, "misreports.npz", *(path.name for path in pictures.values())])
+        console.print(f"audited in {report.seconds:.0f} s; {shown(folder)} has {written}", soft_wrap=True)
+        succeeded = True
+    finally:
+        logging.finish(loggers, failed=not succeeded)
+
+
+def build_loggers(config: dict[str, Any], source: Source, result: dict[str, Any], folder: Path) -> list[Logger]:
+    """The loggers that the configuration asks for."""
+    from truthful.logging import RunInfo
+
+    names = ("setting", "regret", "mechanism", "dual", "rmax")
+    short = {key: source.choices[key] for key in names if source.choices.get(key) is not None}
+    info = RunInfo(
+        folder=folder,
+        name=folder.name,
+        identifier=config_hash({"folder": str(folder), "hash": result["config_hash"]})[:12],
+        tags=[source.choices["setting"], source.choices["mechanism"], "evaluation"],
+        group=None,
+        config={**short, **{key: result[key] for key in ("config_hash", *ORIGIN)}, "cfg": source.config},
+    )
+    return [build(config["logger"], name, run=info) for name in config["logger"]]
 
 
 def origin(run: dict[str, Any]) -> dict[str, Any]:

@@ -160,8 +160,8 @@ def build_trainer(run: Run, module: AuctionModule, console: Console, result: dic
     from truthful.callbacks import Checkpoints, LogMetrics, PeriodicAudit, ShowProgress
 
     quieten_lightning()
-    options, tier = run.config["trainer"], run.config["audit"]["tier"]
-    audits = PeriodicAudit(options["audit_every"], tier, options["audit_samples"], module.seed, run.folder)
+    options = run.config["trainer"]
+    audits = PeriodicAudit(options["audit_every"], options["audit_samples"], module.seed, run.folder)
     origin = {key: result[key] for key in ORIGIN}
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash, "origin": origin}
     progress = [ShowProgress(console, audits)] if options["progress"] else []
@@ -207,23 +207,31 @@ def finish(
 ) -> None:
     """Audit what was saved, write result.json, show and log it."""
     from truthful import logging, plots
+    from truthful.audit_plots import save_pictures
     from truthful.auditing import audit
-    from truthful.console import show_result
+    from truthful.console import show_audit_progress, show_result
 
-    report = audit(module.mechanism, module.setting, **run.config["audit"])
+    with show_audit_progress(console) as progress:
+        report = audit(
+            module.mechanism,
+            module.setting,
+            **run.config["audit"],
+            journal=run.folder / "audit.partial",
+            progress=progress,
+        )
     result |= {
         "train": train_summary(checkpoint),
         "audit": report.as_dict(),
         "optimal_revenue": module.setting.optimal_revenue,
     }
+    report.save_misreports(run.folder / "misreports.npz")
     write_json(run.folder / RESULT, result)
     picture = run.folder / "allocation.png"
     if plots.can_show_allocation(module.setting):
         plots.save_allocation(module.mechanism, module.setting, picture)
         logging.log_image(loggers, "allocation", picture, module.iterations)
-    numbers = {key: entry for key, entry in result["audit"].items() if isinstance(entry, float)}
-    logging.log_metrics(loggers, {f"audit/{key}": entry for key, entry in numbers.items()}, module.iterations)
-    logging.log_table(loggers, "audit/table", list(numbers), [list(numbers.values())])
+    pictures = save_pictures(report, module.setting, run.folder)
+    logging.log_audit(loggers, result["audit"], pictures, module.iterations)
     show_result(console, result, module.setting.optimal_revenue)
     console.print(f"trained in {result['train']['seconds']:.0f} s, audited in {report.seconds:.0f} s", soft_wrap=True)
     console.print(f"everything is in {run.shown_folder}: {RESULT}, {CHECKPOINT}", soft_wrap=True)

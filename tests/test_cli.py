@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
@@ -32,6 +33,9 @@ def same(one: Path, other: Path) -> bool:
     a, b = weights(one), weights(other)
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
+
+FEW = ("audit=fast", "audit.samples=8")
+"""Overrides that make an evaluation take a second."""
 
 FROZEN = {
     "setting": str,
@@ -217,7 +221,7 @@ MISTAKES = [
     ("data=fresh", "use data=fixed or regret.keep=false"),
     ("batch=127", "data.samples must be a multiple of batch, got 640000 and 127"),
     ("mechanism=second_price", "has nothing to train"),
-    ("audit.tier=strong", "audit.tier must be one of fast, got 'strong'"),
+    ("audit.tier=strongest", "audit.tier must be one of fast, strong, paper, certified, got 'strongest'"),
     ("trainer.audit_every=-1", "trainer.audit_every must be a whole number of at least 0"),
     ("resume=nowhere", "there is no run to resume in nowhere"),
     ("hydra.run.dir=occupied/run", "cannot write to 'occupied/run'"),
@@ -281,9 +285,9 @@ def test_a_nan_keeps_the_last_good_checkpoint(cli: Cli, tmp_path: Path) -> None:
 def test_evaluate_repeats_the_audit_and_takes_other_settings(cli: Cli, tmp_path: Path) -> None:
     assert cli("train.py", "iterations=10", "hydra.run.dir=run=1", *SMALL).code == 0
     trained = result(tmp_path / "run=1")
-    answer = cli("evaluate.py", "run=run=1", "audit.samples=8")
+    answer = cli("evaluate.py", "run=run=1", "audit=fast", "audit.samples=8", "audit.seed=0")
     assert answer.code == 0, answer.err
-    evaluated = result(tmp_path / "evaluations" / "run-1_audit.samples-8")
+    evaluated = result(tmp_path / "evaluations" / "run-1_audit-fast_audit.samples-8_audit.seed-0")
     check(evaluated, FROZEN)
     assert evaluated.pop("checkpoint") == "run=1/checkpoints/last.ckpt"
     origin = evaluated.pop("trained")
@@ -292,15 +296,48 @@ def test_evaluate_repeats_the_audit_and_takes_other_settings(cli: Cli, tmp_path:
         content["audit"].pop("seconds")
         content.pop("command")
     assert evaluated == trained
-    answer = cli("evaluate.py", "checkpoint=run=1/checkpoints/last.ckpt", "audit.seed=9", "hydra.run.dir=e")
+    checkpoint = "checkpoint=run=1/checkpoints/last.ckpt"
+    answer = cli("evaluate.py", checkpoint, "audit=certified", "audit.samples=4", "hydra.run.dir=e")
     assert answer.code == 0, answer.err
-    assert result(tmp_path / "e")["audit"]["seed"] == 9
-    assert result(tmp_path / "e")["audit"]["samples"] == 2000
-    assert result(tmp_path / "e")["config_hash"] != trained["config_hash"]
+    content = result(tmp_path / "e")
+    assert content["audit"]["seed"] == 1
+    assert content["audit"]["certificate"]["all_reports"]["closed"] == 8
+    assert content["config_hash"] != trained["config_hash"]
+    for words in ("8 of 8 instances closed", "with 95 % confidence", "regret, certified"):
+        assert words in answer.out
+    names = {path.name for path in (tmp_path / "e").iterdir()}
+    assert names == {"result.json", "misreports.npz", "regret_tail.png", "regret_found.png", "regret_map.png"}
+
+
+def test_evaluate_takes_several_runs_and_keys_of_the_setting(cli: Cli, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert cli("train.py", "iterations=10", f"seed={seed}", f"hydra.run.dir=run={seed}", *SMALL).code == 0
+    answer = cli("evaluate.py", "run=[run=0,run=1]", "setting.high=2.0", *FEW, "hydra.run.dir=e")
+    assert answer.code == 0, answer.err
+    first, second = (result(tmp_path / "e" / name) for name in ("run=0", "run=1"))
+    assert (first["audit"]["seed"], second["audit"]["seed"]) == (1, 2)  # never the training seed
+    assert first["setting_overridden"]
+    assert first["published"] is None
+    assert float(numpy.load(tmp_path / "e" / "run=0" / "misreports.npz")["values"].max()) > 1
+    answer = cli("evaluate.py", "run=[run=0,nowhere]", *FEW, "hydra.run.dir=f")
+    assert answer.err == "evaluate.py: there is no checkpoint at nowhere/checkpoints/last.ckpt\n"
+    answer = cli("evaluate.py", "run=run=0", "setting.n_items=3", *FEW, "hydra.run.dir=f")
+    assert "does not fit the mechanism" in answer.err
+    answer = cli("evaluate.py", "run=run=0", "setting.hihg=3", *FEW, "hydra.run.dir=f")
+    assert "did you mean setting.high?" in answer.err
+
+
+def test_an_evaluation_can_be_logged(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("evaluate.py", "mechanism=first_price", "setting=a", *FEW, "logger=[wandb,csv]", "hydra.run.dir=e")
+    assert answer.code == 0, answer.err
+    records = str(inspect(tmp_path))
+    for word in ("audit/regret_p99", "audit/flags", "regret_map", "evaluation"):
+        assert word in records
+    assert "audit/regret" in (tmp_path / "e" / "metrics" / "version_0" / "metrics.csv").read_text()
 
 
 def test_evaluate_takes_a_mechanism_that_was_not_trained(cli: Cli, tmp_path: Path) -> None:
-    answer = cli("evaluate.py", "mechanism=second_price", "mechanism.reserve=0.5", "setting=a", "hydra.run.dir=e")
+    answer = cli("evaluate.py", "mechanism=second_price", "mechanism.reserve=0.5", "setting=a", *FEW, "hydra.run.dir=e")
     assert answer.code == 0, answer.err
     content = result(tmp_path / "e")
     assert content["train"] is content["regret_mode"] is content["dual"] is content["rmax"] is None
@@ -373,7 +410,7 @@ def test_evaluate_says_what_was_not_finished_or_trained_elsewhere(cli: Cli, tmp_
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["state_dict"]["completed"] -= 3
     torch.save(checkpoint, path)
-    answer = cli("evaluate.py", "run=run", "setting=a", "setting.high=2.0", "audit.samples=8", "hydra.run.dir=e")
+    answer = cli("evaluate.py", "run=run", "setting=a", "setting.high=2.0", *FEW, "hydra.run.dir=e")
     assert answer.code == 0, answer.err
     assert "training is at 7 of 10 iterations" in answer.out
     content = result(tmp_path / "e")
@@ -429,16 +466,19 @@ def test_a_multirun_has_a_folder_for_each_job(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("setting.n_bidder=3",), ("regret=locl",)])
 def test_help_and_mistakes_answer_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """Under half a second; the best of five, on a machine that may be busy."""
-    seconds = []
+    """Under half a second, or twice what it takes to import Hydra; the best of five, on a machine that may be busy."""
+    seconds, reference = [], []
     for _ in range(5):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import hydra"], check=True)
+        reference.append(time.perf_counter() - begin)
         begin = time.perf_counter()
         process = start("train.py", *arguments, cwd=tmp_path)
         out, err = process.communicate()
         seconds.append(time.perf_counter() - begin)
         assert process.returncode == (0 if arguments == ("--help",) else 1)
         assert "Traceback" not in err
-    assert min(seconds) < 0.5
+    assert min(seconds) < max(0.5, 2 * min(reference))
     if arguments == ("--help",):
         for word in ("setting=", "local_persistent", "iterations:", "resume"):
             assert word in out

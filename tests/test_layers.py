@@ -19,7 +19,7 @@ LAYERS = [
     {"data", "plots", "checkpoints"},
     {"regret"},
     {"auditing"},
-    {"console"},
+    {"console", "audit_plots"},
     {"training"},
     {"logging"},
     {"callbacks"},
@@ -31,7 +31,7 @@ HOMES = {
     "omegaconf": {"app"},
     "wandb": {"logging"},
     "rich": {"console", "callbacks"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "audit_plots"},
 }
 CORE = (
     "auction",

@@ -42,18 +42,17 @@ class LogMetrics(Callback):
 
 
 class PeriodicAudit(Callback):
-    """Audit on held-out profiles during training, off the training clock.
+    """A `fast` audit on held-out profiles during training, off the training clock.
 
     Args:
         every: iterations between audits; 0: none.
-        tier: the audit's tier.
         samples: number of held-out profiles.
         seed: of the profiles and starts.
         pictures: folder for the allocation heat maps.
     """
 
-    def __init__(self, every: int, tier: str, samples: int, seed: int, pictures: Path) -> None:
-        self.every, self.tier, self.samples, self.seed, self.pictures = every, tier, samples, seed, pictures
+    def __init__(self, every: int, samples: int, seed: int, pictures: Path) -> None:
+        self.every, self.samples, self.seed, self.pictures = every, samples, seed, pictures
         self.latest: dict[str, float] = {}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
@@ -61,7 +60,7 @@ class PeriodicAudit(Callback):
         if not self.every or not crossed(pl_module, self.every) or pl_module.iteration == pl_module.iterations:
             return
         with pl_module.clock.paused():
-            report = audit(pl_module.mechanism, pl_module.setting, self.tier, self.samples, self.seed, Stream.HELD_OUT)
+            report = audit(pl_module.mechanism, pl_module.setting, "fast", self.samples, self.seed, Stream.HELD_OUT)
             names = ("revenue", "regret", "regret_sum", "regret_p95", "regret_max")
             self.latest = {name: getattr(report, name) for name in names}
             metrics = {f"held_out/{name}": number for name, number in self.latest.items()}

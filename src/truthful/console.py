@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from truthful.auditing import FLAGS
 from truthful.published import UPPER_BOUNDS, published_row
 from truthful.settings import Setting
 
@@ -67,8 +71,20 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         "regret_sum": f"{audit['regret_sum']:.5f}",
         "regret_sum / revenue": "-" if ratio is None else f"{ratio:.5f}",
         "regret, 95th percentile": f"{audit['regret_p95']:.5f}",
+        "regret, 99th percentile": f"{audit['regret_p99']:.5f}",
         "regret, maximum": f"{audit['regret_max']:.5f}",
+        "share of regrets above .001": f"{audit['regret_share_above']:.4f}",
     }
+    proven = (audit["certificate"] or {}).get("all_reports")
+    if proven:
+        ours["regret, certified"] = f"{proven['regret_lower']:.5f} to {proven['regret_upper']:.5f}"
+        ours["maximum, certified"] = f"{proven['max_lower']:.5f} to {proven['max_upper']:.5f}"
+    for name, label in (
+        ("best_response_revenue", "revenue, best responses (exactly truthful)"),
+        ("revenue_under_misreports", "revenue under the found misreports"),
+    ):
+        if audit[name] is not None:
+            ours[label] = f"{audit[name]:.4f} ± {audit[f'{name}_se']:.4f}"
     columns = {result["regret_mode"] or result["mechanism"]: ours}
     if row is not None:
         published = {"revenue": f"{row['revenue']:.4f}", "regret": f"{row['regret']:.5f}"}
@@ -77,7 +93,8 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     if bound is not None:
         columns["any truthful auction"] = {"revenue": f"< {bound:g}", "regret": "0"}
     if optimum is not None:
-        columns["optimum, exact"] = dict.fromkeys(ours, "0") | {"revenue": f"{optimum:.4f}"}
+        zeros = {name: "0" for name in ours if "regret" in name}
+        columns["optimum, exact"] = zeros | {"revenue": f"{optimum:.4f}"}
     table = Table(title=f"setting {result['setting']}{' (overridden)' if result['setting_overridden'] else ''}")
     table.add_column("")
     for column in columns:
@@ -97,8 +114,57 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     ceiling = bound if optimum is None else optimum
     if ceiling is not None and audit["revenue"] > ceiling:
         console.print("Revenue above that of any truthful auction is earned by violating truthfulness.", style="dim")
-    if audit["flags"]:
-        console.print(f"flags (docs/audit.md): {', '.join(audit['flags'])}", style="bold red")
+    if audit["certificate"]:
+        show_certificate(console, audit["certificate"])
+    for flag in audit["flags"]:
+        console.print(f"flag {flag}: {FLAGS[flag]}", style="bold red", soft_wrap=True)
+
+
+def show_certificate(console: Console, certificate: dict[str, Any]) -> None:
+    """What the certificate says, in words."""
+    console.print(f"certificate: {certificate['statement']}", style="dim")
+    proven, small, every = (certificate[part] for part in ("all_reports", "small_lies", "all_values"))
+    if proven:
+        console.print(
+            f"{proven['closed']} of {proven['instances']} instances closed (upper - lower <= "
+            f"{certificate['eps']:.2g}), {proven['open']} open; {certificate['population']['statement']}",
+            style="dim",
+        )
+    if every:
+        console.print(
+            f"all values: {every['statement']}, and one has {every['max_lower']:.5g} ({every['closed']} of "
+            f"{every['instances']} closed)",
+            style="dim",
+        )
+    if small:
+        console.print(
+            f"lies within {small['radius']:g} of the box from the truth: {small['closed']} of {small['instances']} "
+            f"instances closed, regret at most {small['max_upper']:.5f}",
+            style="dim",
+        )
+
+
+@contextmanager
+def show_audit_progress(console: Console) -> Iterator[Callable[[str, float], None]]:
+    """A bar with the time left for each part of an audit; nothing where the output is no terminal."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def tell(part: str, share: float) -> None:
+        if part not in tasks:
+            tasks[part] = bar.add_task(part, total=1.0)
+        bar.update(tasks[part], completed=share)
+
+    with bar:
+        yield tell
 
 
 def published_dict(description: dict[str, Any]) -> dict[str, Any] | None:

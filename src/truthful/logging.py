@@ -15,6 +15,8 @@ from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
+from truthful.auditing import FLAGS
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -118,6 +120,23 @@ def log_table(loggers: Sequence[Logger], key: str, columns: list[str], rows: lis
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_table(key, columns=columns, data=rows)
+
+
+def log_audit(loggers: Sequence[Logger], audit: dict[str, Any], pictures: dict[str, Path], iteration: int) -> None:
+    """Send what an audit says to every logger: numbers under `audit/`, a table of them, pictures, flags.
+
+    Args:
+        loggers: where to.
+        audit: the report as plain types.
+        pictures: by name.
+        iteration: how far training is.
+    """
+    numbers = {key: entry for key, entry in audit.items() if isinstance(entry, float)}
+    log_metrics(loggers, {f"audit/{key}": entry for key, entry in numbers.items()}, iteration)
+    log_table(loggers, "audit/table", list(numbers), [list(numbers.values())])
+    log_table(loggers, "audit/flags", ["flag", "meaning"], [[flag, FLAGS[flag]] for flag in audit["flags"]])
+    for name, path in pictures.items():
+        log_image(loggers, name, path, iteration)
 
 
 def finish(loggers: Sequence[Logger], failed: bool) -> None:

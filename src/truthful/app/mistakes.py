@@ -39,13 +39,16 @@ def run_script(script: Callable[[], None], conf: Path, config_name: str, usage: 
         sys.stdout.write(help_text(usage, conf, config_name))
         return
     sys.argv[1:] = [_quote_path(argument) for argument in sys.argv[1:]]
+    if config_name == "evaluate" and not any(argument.startswith("setting=") for argument in sys.argv[1:]):
+        # single keys of the setting change the run's own, which the configuration does not have yet
+        sys.argv[1:] = [f"+{argument}" if argument.startswith("setting.") else argument for argument in sys.argv[1:]]
     try:
         check_override_keys(sys.argv[1:], conf, config_name)
         script()
     except KeyboardInterrupt:
         resumable = "resume" in _top_level_keys(conf, config_name)
-        hint = "; the same command with resume=auto goes on from the last checkpoint" if resumable else ""
-        stop(f"interrupted{hint}", INTERRUPTED)
+        same = "with resume=auto goes on from the last checkpoint" if resumable else "goes on where this one stopped"
+        stop(f"interrupted; the same command {same}", INTERRUPTED)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if _wants_traceback:
             raise
@@ -77,9 +80,16 @@ def answer_mistakes(task: Callable[[DictConfig], None]) -> Callable[[DictConfig]
 def _quote_path(argument: str) -> str:
     """Quote the folder or file of an argument that names one, so that Hydra takes it whatever its characters."""
     key, _, path = argument.partition("=")
+    if key == "run" and path.startswith("[") and path.endswith("]"):
+        runs = (run.strip() for run in path[1:-1].split(","))
+        return f"run=[{','.join(_quoted(run) for run in runs if run)}]"
     if key not in ("run", "resume", "checkpoint", "hydra.run.dir") or not path or path[0] in "'\"$" or path == "null":
         return argument
-    return f"{key}='{path}'"
+    return f"{key}={_quoted(path)}"
+
+
+def _quoted(path: str) -> str:
+    return path if path[0] in "'\"$" else f"'{path}'"
 
 
 def _os_sentence(error: OSError) -> str:

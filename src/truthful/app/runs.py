@@ -52,10 +52,11 @@ def _that_matter(overrides: Sequence[str], hidden: Collection[str]) -> list[str]
     return kept
 
 
-def evaluation_name(run: str | None, checkpoint: str | None, overrides: Sequence[str]) -> str:
+def evaluation_name(run: str | Sequence[str] | None, checkpoint: str | None, overrides: Sequence[str]) -> str:
     """A folder name for an evaluation: what is evaluated (a path but for outputs/), and every other override."""
-    source = run or (checkpoint or "").removesuffix(str(CHECKPOINT)).rstrip("/")
-    what = [str(shown(Path(source).absolute())).removeprefix("outputs/").strip("/")] if source else []
+    checkpoints = [checkpoint.removesuffix(str(CHECKPOINT)).rstrip("/")] if checkpoint else []
+    runs = [run] if isinstance(run, str) else list(run or ())
+    what = [str(shown(Path(one).absolute())).removeprefix("outputs/").strip("/") for one in runs + checkpoints]
     return _shortened([*what, *_that_matter(overrides, {"run", "checkpoint"})])
 
 

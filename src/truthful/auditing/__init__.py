@@ -3,62 +3,102 @@
 from __future__ import annotations
 
 import copy
-import math
+import hashlib
+import io
 import time
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from truthful.auction import deviation_utility, revenue, utility
-from truthful.auditing.attack import worst_misreports
-from truthful.auditing.report import LOWER_BOUND, AuditReport, find_flags
-from truthful.auditing.tiers import TIERS, Tier
+from truthful.auction import Outcome
+from truthful.auditing.best_response import best_response_revenue, revenue_under
+from truthful.auditing.find import Progress, find_misreports
+from truthful.auditing.flags import FLAGS, find_flags
+from truthful.auditing.foreign import Rule, as_mechanism, has_gradient
+from truthful.auditing.instances import ROWS
+from truthful.auditing.journal import Journal
+from truthful.auditing.proving import prove
+from truthful.auditing.report import LOWER_BOUND, AuditReport, make_report
+from truthful.auditing.tiers import TIERS, Portfolio, Tier
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 from truthful.streams import Stream, generator
 
-__all__ = ["TIERS", "AuditReport", "Tier", "audit", "check_audit"]
+__all__ = ["FLAGS", "LOWER_BOUND", "TIERS", "AuditReport", "Tier", "audit", "check_audit"]
 
 
 def audit(
-    mechanism: Mechanism,
+    mechanism: Mechanism | Rule,
     setting: Setting,
-    tier: str,
-    samples: int,
-    seed: int,
+    tier: str = "strong",
+    samples: int = 10_000,
+    seed: int = 1,
     stream: Stream = Stream.AUDIT,
+    journal: Path | None = None,
+    progress: Progress | None = None,
 ) -> AuditReport:
     """Audit a mechanism on `samples` fresh profiles of the setting.
 
     Args:
-        mechanism: on any device; left as it is.
+        mechanism: on any device; left as it is. Any callable of bids (rows, n, m) that returns an `Outcome` or
+            (allocation, payment) will do; without gradients it is searched without them, and flagged.
         setting: of the same shape and demand.
         tier: name of a preset in `TIERS`.
         samples: number of profiles, at least 2.
         seed: of the profiles and of the search's starts.
         stream: `AUDIT` for numbers to report, `HELD_OUT` for monitoring.
+        journal: a file for finished parts: an audit that was interrupted goes on from it, to the same result.
+        progress: called with the name of a stage and the share of it that is done.
 
     Returns:
         The report. Its regret is a lower bound: what the tier's search found.
 
     Raises:
-        ValueError: an unknown tier, too few samples, or a mechanism that does not fit the setting.
+        ValueError: an unknown tier, too few samples, a mechanism that does not fit the setting, or one whose outcomes
+            are not numbers.
     """
     check_audit(tier, samples, seed)
-    shape, expected = (mechanism.n_bidders, mechanism.n_items), (setting.n_bidders, setting.n_items)
-    if (*shape, mechanism.demand) != (*expected, setting.demand):
-        raise ValueError(
-            f"the mechanism is for {shape[0]} bidders x {shape[1]} items and {mechanism.demand} demand, the setting "
-            f"has {expected[0]} x {expected[1]} and {setting.demand} demand"
-        )
-    start = time.perf_counter()
-    preset = TIERS[tier]
-    device = next((tensor.device for tensor in [*mechanism.parameters(), *mechanism.buffers()]), torch.device("cpu"))
+    audited = as_mechanism(mechanism, setting)
+    start, preset = time.perf_counter(), TIERS[tier]
+    device = next((tensor.device for tensor in [*audited.parameters(), *audited.buffers()]), torch.device("cpu"))
     values = setting.sample(samples, generator(seed, stream)).to(device)
-    drawn = setting.sample(preset.random_starts * samples, generator(seed, stream, 1)).to(device)
-    scramble = int(torch.randint(2**31, (), generator=generator(seed, stream, 2)))
-    misreport = worst_misreports(mechanism, setting, preset, values, drawn.unflatten(0, (-1, samples)), scramble)
-    return _report(mechanism, setting, preset, seed, values.double(), misreport.double(), start)
+    attack = preset.attack(setting.n_items)
+    n_seeds = attack.seeds + 1 if isinstance(attack, Portfolio) else 1
+    seeds = torch.randint(2**31, (n_seeds,), generator=generator(seed, stream, 1)).tolist()
+
+    exact = copy.deepcopy(audited).double().requires_grad_(False)
+    profiles = values.double()
+    outcome = _outcome(exact, profiles)
+    if not bool(outcome.allocation.isfinite().any() & outcome.payment.isfinite().any()):
+        raise ValueError("the mechanism's outcomes are not numbers: are there NaN weights?")
+    identity = _identity(attack, seed, stream, profiles, outcome.allocation, outcome.payment) if journal else ""
+    kept = Journal(journal, identity)
+    told = progress or (lambda stage, share: None)
+    found = find_misreports(audited, setting, attack, values, seeds, kept, told)
+    certificate, upper = None, None
+    if preset.certificate is not None:
+        certificate, upper, found = prove(audited, setting, preset.certificate, profiles, found, kept, told)
+    if setting.n_bidders == 1:
+        played = best_response_revenue(exact, setting, profiles, found.misreport)
+    else:
+        played = revenue_under(exact, found.misreport)
+    report = make_report(
+        tier=preset,
+        seed=seed,
+        setting=setting,
+        values=profiles,
+        outcome=outcome,
+        found=found,
+        played=played,
+        certificate=certificate,
+        upper=upper,
+        seconds=time.perf_counter() - start,
+        flags=find_flags(exact, setting, profiles, outcome, found, certificate, has_gradient(audited, values[:1])),
+    )
+    kept.close()
+    return report
 
 
 def check_audit(tier: str, samples: int, seed: int) -> None:
@@ -72,34 +112,14 @@ def check_audit(tier: str, samples: int, seed: int) -> None:
 
 
 @torch.no_grad()
-def _report(
-    mechanism: Mechanism, setting: Setting, tier: Tier, seed: int, values: Tensor, misreport: Tensor, start: float
-) -> AuditReport:
-    """Score the misreports in float64: a maximum over many float32 numbers is biased upwards."""
-    exact = copy.deepcopy(mechanism).double()
-    outcome = exact(values)
-    truthful = utility(values, outcome)
-    signed_gain = deviation_utility(exact, values, setting.project(misreport)) - truthful
-    gain = signed_gain.clamp_min(0)
-    earned = revenue(outcome)
-    mean_revenue, revenue_se = float(earned.mean()), float(earned.std()) / len(values) ** 0.5
-    regret_sum = float(gain.sum(-1).mean())
-    return AuditReport(
-        tier=tier.name,
-        search=tier.search,
-        statement=LOWER_BOUND,
-        samples=len(values),
-        seed=seed,
-        revenue=mean_revenue,
-        revenue_se=revenue_se,
-        regret=float(gain.mean()),
-        regret_se=float(gain.mean(-1).std()) / len(values) ** 0.5,
-        regret_sum=regret_sum,
-        regret_ratio=regret_sum / mean_revenue if mean_revenue else None,
-        regret_p95=float(gain.flatten().kthvalue(math.ceil(0.95 * gain.numel())).values),
-        regret_max=float(gain.max()),
-        regret_by_bidder=gain.mean(0).tolist(),
-        forward_passes=tier.forward_passes,
-        seconds=time.perf_counter() - start,
-        flags=find_flags(setting, values, outcome, truthful, misreport, signed_gain, mean_revenue, revenue_se),
-    )
+def _outcome(mechanism: Mechanism, profiles: Tensor) -> Outcome:
+    """Outcomes of truthful reports, a few profiles at a time."""
+    parts = [mechanism(part) for part in profiles.split(ROWS)]
+    return Outcome(torch.cat([part.allocation for part in parts]), torch.cat([part.payment for part in parts]))
+
+
+def _identity(*parts: Any) -> str:
+    """A digest of whatever an audit's result depends on."""
+    file = io.BytesIO()
+    torch.save([part if isinstance(part, Tensor) else repr(part) for part in parts], file)
+    return hashlib.sha256(file.getvalue()).hexdigest()

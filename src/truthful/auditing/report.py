@@ -1,21 +1,42 @@
-"""What an audit says, and the doubts it raises itself."""
+"""What an audit says."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from truthful.auction import Outcome
+from truthful.auction import Outcome, revenue
+from truthful.auditing.attack import MEMBERS
+from truthful.auditing.find import Findings, Stage
+from truthful.auditing.tiers import Tier
 from truthful.settings import Setting
 from truthful.shapes import Float
 
 LOWER_BOUND = "Regret is what the named search found: a lower bound on the true regret."
 
-TOLERANCE = 1e-6
-"""Violations below this share of the largest value are rounding."""
+NOTICEABLE = 1e-3
+"""Regret above this is counted in the `share_above` numbers."""
+SEEN = 1e-6
+"""A report that gains less than this, as a share of the largest value, is not counted as found by anyone."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The instances behind the numbers, in float64."""
+
+    values: Float[Tensor, "b n m"]
+    misreport: Float[Tensor, "b n m"]
+    """The best report found for each bidder, the others truthful; the truth where nothing better was found."""
+    gain: Float[Tensor, "b n"]
+    """What it earns over the truth: a lower bound on regret."""
+    member: list[list[str]]
+    """Where the search that found it started."""
+    upper: Float[Tensor, "b n"] | None
+    """Certified upper bound on regret, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,8 @@ class AuditReport:
     tier: str
     search: str
     """The search behind every regret here, in words."""
+    promise: str
+    """What the tier's numbers may be used for."""
     statement: str
     samples: int
     seed: int
@@ -39,46 +62,157 @@ class AuditReport:
     """`regret_sum` / `revenue`; None without revenue."""
     regret_p95: float
     """95th percentile over instances; an instance is a profile and a bidder."""
+    regret_p99: float
     regret_max: float
     """Largest over instances."""
+    regret_share_above: float
+    """Share of instances with a regret above 1e-3."""
     regret_by_bidder: list[float]
+    bidders: list[dict[str, float]]
+    """For each bidder: regret, regret_se, regret_p95, regret_p99, regret_max, regret_share_above."""
+    best_response_revenue: float | None
+    """One bidder: revenue when he picks from one fixed finite menu of the mechanism's outcomes; exactly
+    strategyproof."""
+    best_response_revenue_se: float | None
+    revenue_under_misreports: float | None
+    """Several bidders: revenue when each plays his found misreport."""
+    revenue_under_misreports_se: float | None
+    found_by: dict[str, float]
+    """Share of instances with a gain whose best report came from each member of the search."""
+    distance: float
+    """Mean distance of the found misreports from the truth, where they gain: max norm, as a share of the box."""
+    on_boundary: float
+    """Share of those misreports on the boundary of the box."""
+    zero_gradients: float
+    """Share of instances whose utility has exactly no slope at the truth."""
+    compass_share: float
+    """Share of instances in which a gradient-free search went on where ascents had ended."""
+    seed_gap: float | None
+    """Largest difference between what two seeds found for an instance ..."""
+    seed_gap_share: float | None
+    """... and the share of instances where it exceeds 1e-4 of the largest value. The report has the better one."""
+    probe_gain: float | None
+    """Largest further gain of a search eight times the size, on a few profiles."""
+    stages: list[Stage]
+    """Mean regret found against forward passes spent."""
     forward_passes: int
-    """Cost of the search for one instance."""
+    """Cost of the search for one instance, in forward passes; an input gradient (forward and backward) counts as
+    two."""
     seconds: float
+    certificate: dict[str, Any] | None
+    """The upper bound, if one was asked for; see docs/audit.md."""
     flags: list[str]
     """Reasons to doubt the report; see docs/audit.md."""
+    instances: Audited = field(repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON, which knows no NaN: a number that is not finite becomes None (and has a flag)."""
         numbers = asdict(self)
+        del numbers["instances"]
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()}
 
+    def save_misreports(self, path: Path) -> None:
+        """Write the instances to a NumPy archive: values, misreport, gain, member, upper (where certified)."""
+        import numpy
 
-def find_flags(
+        audited = self.instances
+        arrays = {name: getattr(audited, name).cpu().numpy() for name in ("values", "misreport", "gain")}
+        if audited.upper is not None:
+            arrays["upper"] = audited.upper.cpu().numpy()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        numpy.savez_compressed(path, member=numpy.array(audited.member), **arrays)
+
+
+def make_report(
+    tier: Tier,
+    seed: int,
     setting: Setting,
     values: Float[Tensor, "b n m"],
     outcome: Outcome,
-    truthful_utility: Float[Tensor, "b n"],
-    misreport: Float[Tensor, "b n m"],
-    gain: Float[Tensor, "b n"],
-    mean_revenue: float,
-    revenue_se: float,
-) -> list[str]:
-    """The checks that every audit makes. `gain` is the float64 re-score, before it is cut at 0."""
-    slack = TOLERANCE * float(setting.high.max())
-    given = outcome.allocation
-    infeasible = bool((given < -TOLERANCE).any()) or bool((given.sum(-2) > 1 + TOLERANCE).any())
-    if setting.demand == "unit":
-        infeasible |= bool((given.sum(-1) > 1 + TOLERANCE).any())
-    outside = (misreport - setting.project(misreport)).abs().max() > slack
-    optimum = setting.optimal_revenue
-    checks = {
-        "not_finite": not bool(gain.isfinite().all()) or not bool(outcome.payment.isfinite().all()),
-        "infeasible": infeasible,
-        "individual_rationality_violated": bool((truthful_utility < -slack).any()),
-        "misreport_outside_support": bool(outside),
-        "no_revenue": mean_revenue <= slack,
-        "rescore_disagrees": bool((gain < -slack).any()),
-        "revenue_above_optimum": optimum is not None and mean_revenue - 3 * revenue_se > optimum,
+    found: Findings,
+    played: Float[Tensor, "b"],
+    certificate: dict[str, Any] | None,
+    upper: Float[Tensor, "b n"] | None,
+    seconds: float,
+    flags: list[str],
+) -> AuditReport:
+    """Statistics of what was found.
+
+    Args:
+        tier, seed: of the audit.
+        setting: gives the support.
+        values: the profiles, in float64.
+        outcome: of truthful reports.
+        found: by the attack.
+        played: revenue of each profile when misreports are played.
+        certificate, upper: what the certificate says.
+        seconds: all of them.
+        flags: the checks that raised doubts.
+    """
+    gain, samples = found.gain, len(values)
+    earned, by_profile = revenue(outcome), gain.mean(-1, keepdim=True)
+    mean_revenue, regret_sum = float(earned.mean()), float(gain.sum(-1).mean())
+    seen = gain > SEEN * float(values.abs().max())
+    members = [[MEMBERS[k] for k in row] for row in found.member.tolist()]
+    low, high = setting.bounds(values)
+    away = ((found.misreport - values).abs() / (high - low)).amax(-1)[seen]
+    edge = ((found.misreport <= low) | (found.misreport >= high)).any(-1)[seen]
+    played_mean, played_se = float(played.mean()), _standard_error(played)
+    single = values.shape[1] == 1
+    return AuditReport(
+        tier=tier.name,
+        search=tier.attack(setting.n_items).describe(),
+        promise=tier.promise,
+        statement=LOWER_BOUND,
+        samples=samples,
+        seed=seed,
+        revenue=mean_revenue,
+        revenue_se=_standard_error(earned),
+        regret_sum=regret_sum,
+        regret_ratio=regret_sum / mean_revenue if mean_revenue else None,
+        **_statistics(gain) | {"regret_se": _standard_error(by_profile)},
+        regret_by_bidder=gain.mean(0).tolist(),
+        bidders=[_statistics(gain[:, i : i + 1]) for i in range(gain.shape[1])],
+        best_response_revenue=played_mean if single else None,
+        best_response_revenue_se=played_se if single else None,
+        revenue_under_misreports=None if single else played_mean,
+        revenue_under_misreports_se=None if single else played_se,
+        found_by={name: _mean(found.member[seen] == k) for k, name in enumerate(MEMBERS)},
+        distance=_mean(away),
+        on_boundary=_mean(edge),
+        zero_gradients=found.zero_gradient_share,
+        compass_share=found.compass_share,
+        seed_gap=found.seed_gap,
+        seed_gap_share=found.seed_gap_share,
+        probe_gain=found.probe_gain,
+        stages=found.stages,
+        forward_passes=round(found.forward_passes),
+        seconds=seconds,
+        certificate=certificate,
+        flags=flags,
+        instances=Audited(values, found.misreport, gain, members, upper),
+    )
+
+
+def _statistics(gain: Float[Tensor, "b n"]) -> dict[str, float]:
+    return {
+        "regret": float(gain.mean()),
+        "regret_se": _standard_error(gain),
+        "regret_p95": _percentile(gain, 0.95),
+        "regret_p99": _percentile(gain, 0.99),
+        "regret_max": float(gain.max()),
+        "regret_share_above": float((gain > NOTICEABLE).double().mean()),
     }
-    return [flag for flag, raised in checks.items() if raised]
+
+
+def _mean(numbers: Tensor) -> float:
+    """0 where there are none."""
+    return float(numbers.double().mean()) if numbers.numel() else 0.0
+
+
+def _percentile(gain: Tensor, share: float) -> float:
+    return float(gain.flatten().kthvalue(math.ceil(share * gain.numel())).values)
+
+
+def _standard_error(numbers: Tensor) -> float:
+    return float(numbers.std()) / math.sqrt(len(numbers))

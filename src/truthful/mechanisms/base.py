@@ -15,6 +15,9 @@ from truthful.shapes import Float
 class Mechanism(nn.Module, ABC):
     """A direct mechanism for n bidders and m items, feasible for every bid profile by construction."""
 
+    strategyproof: str | None = None
+    """The theorem by which no lie ever pays, if there is one."""
+
     def __init__(self, n_bidders: int, n_items: int, demand: str) -> None:
         super().__init__()
         if n_bidders < 1 or n_items < 1:
@@ -29,3 +32,7 @@ class Mechanism(nn.Module, ABC):
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the initial parameters. A mechanism without parameters has nothing to draw."""
+
+    def surrogate(self) -> Mechanism:
+        """A mechanism that computes the same outcomes faster, up to rounding: itself, unless one is known."""
+        return self

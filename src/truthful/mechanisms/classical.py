@@ -22,6 +22,8 @@ class SecondPrice(Mechanism):
         reserve: the lowest price of each item.
     """
 
+    strategyproof = "second price with a reserve, item by item, additive values: Vickrey 1961, Myerson 1981"
+
     def __init__(self, n_bidders: int, n_items: int, demand: str, reserve: float) -> None:
         super().__init__(n_bidders, n_items, demand)
         _require_additive(self)

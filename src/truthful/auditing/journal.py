@@ -1,0 +1,54 @@
+"""What an audit has finished, so that an interrupted one goes on where it stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SECONDS_BETWEEN_SAVES = 5.0
+
+
+class Journal:
+    """Results of finished parts of an audit, in memory and, if `path` is given, in a file that is written atomically.
+
+    Args:
+        path: the file, or None.
+        identity: whatever the results depend on; the file of another audit is not used.
+    """
+
+    def __init__(self, path: Path | None, identity: str) -> None:
+        self._path, self._identity = path, identity
+        self._parts: dict[str, Any] = {}
+        self._saved = time.monotonic()
+        if path is not None and path.exists():
+            content = torch.load(path, weights_only=True)
+            if content["identity"] == identity:
+                self._parts = content["parts"]
+
+    def part(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The finished part `name`, or what `compute` returns (tensors and plain types), which is then kept."""
+        if name not in self._parts:
+            self._parts[name] = compute()
+            if self._path is not None and time.monotonic() - self._saved >= SECONDS_BETWEEN_SAVES:
+                self.save()
+        return self._parts[name]
+
+    def save(self) -> None:
+        """Write the file."""
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        torch.save({"identity": self._identity, "parts": self._parts}, temporary)
+        os.replace(temporary, self._path)
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """The audit is complete: the file is of no more use."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,52 @@
+"""The literature's search, for comparison: many random starts and a fixed number of Adam steps from each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from truthful.auditing.attack import MEMBERS
+from truthful.auditing.climb import Points, best_of
+from truthful.auditing.instances import ROWS, Instances
+from truthful.auditing.tiers import ManyStarts
+from truthful.regret import AdamStep
+
+
+def many_starts(instances: Instances, search: ManyStarts, seed: int) -> Points:
+    """The best report seen from uniform random starts, the same for every instance, and the truth."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.rand(search.starts, instances.values.shape[-1], generator=generator).to(instances.values)
+    few = max(1, ROWS // search.starts)
+    best = []
+    for group in instances.everyone.split(few):
+        instance = group.repeat_interleave(search.starts)
+        low, width = instances.low[instance], instances.width[instance]
+        report = instances.project(instance, low + width * drawn.repeat(len(group), 1))
+        best.append(_adam(instances, search, instance, report))
+    reports = torch.cat([instances.values, *(report for report, _ in best)])
+    truthful = instances.utility(instances.everyone, instances.values)
+    scores = torch.cat([truthful, *(score for _, score in best)])
+    index = torch.cat([instances.everyone, instances.everyone.repeat_interleave(search.starts)])
+    member = torch.full_like(index, MEMBERS.index("random"))
+    member[: len(instances)] = MEMBERS.index("truth")
+    return best_of(len(instances), Points(index, reports, scores, member))
+
+
+def _adam(instances: Instances, search: ManyStarts, instance: Any, report: Any) -> tuple[Any, Any]:
+    """The best report seen from each start, and its utility."""
+    rule, state = AdamStep(1.0), None
+    width = instances.width[instance]
+    length, decay = search.first_length, (search.last_length / search.first_length) ** (1 / max(1, search.steps - 1))
+    best, highest = report, torch.full_like(report[:, 0], -torch.inf)
+    for _ in range(search.steps):
+        reached, gradient = instances.utility_and_gradient(instance, report)
+        better = reached > highest
+        best = torch.where(better.unsqueeze(-1), report, best)
+        highest = torch.where(better, reached, highest)
+        move, state = rule(gradient * width, state)
+        report = instances.project(instance, report + length * width * move)
+        length *= decay
+    reached = instances.utility(instance, report)
+    better = reached > highest
+    return torch.where(better.unsqueeze(-1), report, best), torch.where(better, reached, highest)
