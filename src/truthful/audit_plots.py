@@ -50,8 +50,8 @@ def _tail(report: AuditReport, setting: Setting) -> Figure:
             right.axvline(mark, color=f"C{k}", linewidth=1, label=f"{name} {mark:.2g}")
     if bool(positive.any()):
         right.set(xscale="log", yscale="log")
+        right.legend()
     right.set(xlabel="regret found", ylabel="share of instances with more")
-    right.legend()
     figure.suptitle(f"audit={report.tier}, {report.samples} profiles: lower bounds")
     return figure
 

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from truthful import checkpoints
 from truthful.auditing import audit
+from truthful.console import SECONDS_BETWEEN_LINES
 from truthful.logging import log_image, log_metrics
 from truthful.plots import can_show_allocation, save_allocation
 from truthful.results import CHECKPOINT
@@ -131,14 +132,12 @@ class Checkpoints(Callback):
 
 
 class ShowProgress(Callback):
-    """A progress bar, or a line every `seconds_between_lines` where the output is no terminal.
+    """A progress bar, or a line every SECONDS_BETWEEN_LINES where the output is no terminal.
 
     Args:
         console: where to show it.
         audits: the periodic audit whose latest numbers are shown, too.
     """
-
-    seconds_between_lines = 10.0
 
     def __init__(self, console: Console, audits: PeriodicAudit) -> None:
         self.console, self.audits = console, audits
@@ -166,7 +165,7 @@ class ShowProgress(Callback):
             return
         self._bar.update(self._task, completed=pl_module.iteration, numbers=self._numbers(pl_module))
         now, finished = time.monotonic(), pl_module.iteration == pl_module.iterations
-        if not self.console.is_terminal and (finished or now - self._last_line >= self.seconds_between_lines):
+        if not self.console.is_terminal and (finished or now - self._last_line >= SECONDS_BETWEEN_LINES):
             self._last_line = now
             left = (pl_module.iterations - pl_module.iteration) / pl_module.metrics["iterations_per_second"]
             self.console.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +15,9 @@ from rich.table import Table
 from truthful.auditing import FLAGS
 from truthful.published import UPPER_BOUNDS, published_row
 from truthful.settings import Setting
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Where the output is no terminal, a line so often stands in for a progress bar."""
 
 
 def show_choices(console: Console, result: dict[str, Any], setting: Setting, facts: dict[str, str]) -> None:
@@ -146,7 +150,7 @@ def show_certificate(console: Console, certificate: dict[str, Any]) -> None:
 
 @contextmanager
 def show_audit_progress(console: Console) -> Iterator[Callable[[str, float], None]]:
-    """A bar with the time left for each part of an audit; nothing where the output is no terminal."""
+    """A bar with the time left for each part of an audit, or a line now and then where the output is no terminal."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -157,11 +161,18 @@ def show_audit_progress(console: Console) -> Iterator[Callable[[str, float], Non
         transient=True,
     )
     tasks: dict[str, TaskID] = {}
+    begun: dict[str, float] = {}
+    last_line = time.monotonic()
 
     def tell(part: str, share: float) -> None:
+        nonlocal last_line
+        now = time.monotonic()
         if part not in tasks:
-            tasks[part] = bar.add_task(part, total=1.0)
+            tasks[part], begun[part] = bar.add_task(part, total=1.0), now
         bar.update(tasks[part], completed=share)
+        if not console.is_terminal and share > 0 and now - last_line >= SECONDS_BETWEEN_LINES:
+            last_line, left = now, (now - begun[part]) * (1 - share) / share
+            console.print(f"{part} {share:.0%}  {int(left // 60)}:{int(left % 60):02d} left", soft_wrap=True)
 
     with bar:
         yield tell

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def audit(
     """
     check_audit(tier, samples, seed)
     audited = as_mechanism(mechanism, setting)
-    start, preset = time.perf_counter(), TIERS[tier]
+    preset = TIERS[tier]
     device = next((tensor.device for tensor in [*audited.parameters(), *audited.buffers()]), torch.device("cpu"))
     values = setting.sample(samples, generator(seed, stream)).to(device)
     attack = preset.attack(setting.n_items)
@@ -94,7 +93,7 @@ def audit(
         played=played,
         certificate=certificate,
         upper=upper,
-        seconds=time.perf_counter() - start,
+        seconds=kept.seconds,
         flags=find_flags(exact, setting, profiles, outcome, found, certificate, has_gradient(audited, values[:1])),
     )
     kept.close()

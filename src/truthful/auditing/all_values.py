@@ -16,6 +16,9 @@ from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 from truthful.shapes import Float
 
+MOST_ITEMS = 2
+"""Values and reports make twice as many dimensions."""
+
 
 @dataclass(frozen=True)
 class AllValues:
@@ -97,8 +100,8 @@ def _check_arguments(mechanism: Mechanism, setting: Setting, opponents: Tensor, 
     if mine != theirs:
         raise ValueError(f"the mechanism must be for the setting's (bidders, items, demand) {theirs}, got {mine}")
     n, m = mine[:2]
-    if m > 2:
-        raise ValueError(f"all values can be certified with at most 2 items, got {m}")
+    if m > MOST_ITEMS:
+        raise ValueError(f"all values can be certified with at most {MOST_ITEMS} items, got {m}")
     if isinstance(bidder, bool) or not isinstance(bidder, int) or not 0 <= bidder < n:
         raise ValueError(f"bidder must be a whole number from 0 to {n - 1}, got {bidder!r}")
     if opponents.shape != (n, m):

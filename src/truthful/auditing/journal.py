@@ -24,11 +24,17 @@ class Journal:
     def __init__(self, path: Path | None, identity: str) -> None:
         self._path, self._identity = path, identity
         self._parts: dict[str, Any] = {}
-        self._saved = time.monotonic()
+        self._begun = self._saved = time.monotonic()
+        self._before = 0.0
         if path is not None and path.exists():
             content = torch.load(path, weights_only=True)
             if content["identity"] == identity:
-                self._parts = content["parts"]
+                self._parts, self._before = content["parts"], content["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the start, with that of the interrupted sessions whose results are used."""
+        return self._before + time.monotonic() - self._begun
 
     def part(self, name: str, compute: Callable[[], Any]) -> Any:
         """The finished part `name`, or what `compute` returns (tensors and plain types), which is then kept."""
@@ -44,7 +50,7 @@ class Journal:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        torch.save({"identity": self._identity, "parts": self._parts}, temporary)
+        torch.save({"identity": self._identity, "parts": self._parts, "seconds": self.seconds}, temporary)
         os.replace(temporary, self._path)
         self._saved = time.monotonic()
 

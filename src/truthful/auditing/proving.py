@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from truthful.auditing.all_values import AllValues, certify_all_values
+from truthful.auditing.all_values import MOST_ITEMS, AllValues, certify_all_values
 from truthful.auditing.certificate import Certificate, certify
 from truthful.auditing.find import Findings
 from truthful.auditing.journal import Journal
@@ -82,8 +82,8 @@ def prove(
     except ValueError as error:
         return said | {"statement": f"no upper bound: {error}"}, None, found
 
-    few = setting.n_items <= 2
-    boxes = budget.max_boxes if few else budget.many_items_max_boxes
+    few = setting.n_items <= budget.items
+    boxes = budget.max_boxes if few else budget.vain_boxes
     everywhere, seconds = _certify(mechanism, setting, values, found, eps, boxes, None, journal, progress)
     shape = found.gain.shape
     lower, upper = everywhere.lower.view(shape), everywhere.upper.view(shape)
@@ -99,11 +99,11 @@ def prove(
             f"regret above {largest:.4g}",
         },
     }
-    if few:
+    if setting.n_items <= MOST_ITEMS:
         said["all_values"] = _all_values(mechanism, setting, budget, values, eps, journal, progress)
-    else:
+    if not few:
         near, seconds = _certify(
-            mechanism, setting, values, found, eps, budget.many_items_max_boxes, budget.radius, journal, progress
+            mechanism, setting, values, found, eps, budget.small_boxes, budget.radius, journal, progress
         )
         said["small_lies"] = {"radius": budget.radius, **asdict(_summary(near, seconds))}
     better = lower > found.gain

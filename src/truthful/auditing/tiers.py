@@ -78,10 +78,14 @@ class CertificateBudget:
     """It closes an instance when upper - lower is at most this share of the largest value ..."""
     max_boxes: int
     """... and leaves it open after so many boxes."""
-    many_items_max_boxes: int
-    """With three items or more the whole box is out of reach: this budget gives the bound that is reached ..."""
+    items: int
+    """With more items than this the whole box is out of reach ..."""
+    vain_boxes: int
+    """... this budget gives the bound that is reached ..."""
     radius: float
-    """... and again for all lies within this share of the box from the truth."""
+    """... and all lies within this share of the box from the truth are certified, too ..."""
+    small_boxes: int
+    """... with this budget."""
     opponents: int
     """With one or two items: profiles at whose opponents all values of each bidder are certified, too."""
 
@@ -163,7 +167,7 @@ TIERS = {
             "lower <= regret <= upper for each instance, or open with the upper bound reached",
             STRONG,
             STRONG_MANY,
-            CertificateBudget(eps=1e-4, max_boxes=20_000, many_items_max_boxes=1_000, radius=0.01, opponents=16),
+            CertificateBudget(eps=1e-4, max_boxes=20_000, items=3, vain_boxes=250, radius=0.01, small_boxes=2_000, opponents=16),
         ),
     )
 }
