@@ -176,6 +176,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         show_result(console, result, setting.optimal_revenue)
         written = ", ".join([RESULT, "misreports.npz", *(path.name for path in pictures.values())])
         console.print(f"audited in {report.seconds:.0f} s; {shown(folder)} has {written}", soft_wrap=True)
+        (folder / JOURNAL).unlink(missing_ok=True)
         succeeded = True
     finally:
         logging.finish(loggers, failed=not succeeded)

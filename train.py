@@ -226,6 +226,7 @@ def finish(
     }
     report.save_misreports(run.folder / "misreports.npz")
     write_json(run.folder / RESULT, result)
+    (run.folder / "audit.partial").unlink(missing_ok=True)
     picture = run.folder / "allocation.png"
     if plots.can_show_allocation(module.setting):
         plots.save_allocation(module.mechanism, module.setting, picture)

@@ -9,8 +9,8 @@ from torch import Tensor
 from tests.conftest import ROOT, network
 from truthful import audit, auditing
 from truthful.auction import Outcome, deviation_utility, utility
-from truthful.auditing import journal
-from truthful.mechanisms import FirstPrice, Mechanism, SecondPrice
+from truthful.auditing import journal, proving
+from truthful.mechanisms import FirstPrice, Mechanism, RegretNet, SecondPrice
 from truthful.settings import UniformBox, UniformUnion
 from truthful.streams import Stream, generator
 
@@ -38,6 +38,118 @@ def test_second_price_has_no_regret(two_by_two: UniformBox, tier: str) -> None:
     assert report.flags == ["zero_gradients"]
     assert report.revenue == pytest.approx(5 / 6, abs=5 * report.revenue_se)
     assert report.revenue_under_misreports == report.revenue
+
+
+class Bribe(RegretNet):
+    """Pays .9 for a report of (.9, .1), which nothing but `forward` knows."""
+
+    def forward(self, bids: Tensor) -> Outcome:
+        outcome = super().forward(bids)
+        near = ((bids - torch.tensor([0.9, 0.1]).to(bids)).abs() < 1e-4).all(-1)
+        return Outcome(outcome.allocation, outcome.payment - 0.9 * near)
+
+
+class NoLongerTruthful(SecondPrice):
+    """Inherits the claim of a theorem, not the rule that it is about."""
+
+    def forward(self, bids: Tensor) -> Outcome:
+        outcome = super().forward(bids)
+        return Outcome(outcome.allocation, outcome.payment * 0.5 + 0.5 * (outcome.allocation * bids).sum(-1))
+
+
+def test_a_subclass_inherits_no_proof(two_by_two: UniformBox) -> None:
+    single = UniformBox(1, 2, 0.0, 1.0, "additive")
+    bribe = Bribe(**single.shape, depth=1, width=8, activation=torch.nn.Tanh(), unit_demand_scores=2)
+    for report in (
+        audit(bribe, single, "certified", 4, 0),
+        audit(NoLongerTruthful(2, 2, "additive", reserve=0.0), two_by_two, "certified", 20, 0),
+    ):
+        assert "not_certified" in report.flags
+        assert report.instances.upper is None
+
+
+def second_price(bids: Tensor) -> tuple[Tensor, Tensor]:
+    outcome = SecondPrice(2, 2, "additive", reserve=0.5)(bids)
+    return outcome.allocation, outcome.payment
+
+
+def test_a_rule_may_change_its_bids(two_by_two: UniformBox) -> None:
+    def in_place(bids: Tensor) -> tuple[Tensor, Tensor]:
+        bids[bids < 0.5] = 0
+        return second_price(bids)
+
+    one, other = (audit(rule, two_by_two, "fast", 50, 0) for rule in (second_price, in_place))
+    assert one.as_dict() | {"seconds": 0} == other.as_dict() | {"seconds": 0}
+    assert torch.equal(one.instances.values, other.instances.values)
+
+
+class Pair(torch.nn.Module):
+    """A module that is no Mechanism."""
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        super().__init__()
+        self.mechanism = mechanism
+
+    def forward(self, bids: Tensor) -> tuple[Tensor, Tensor]:
+        outcome = self.mechanism(bids)
+        return outcome.allocation, outcome.payment
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_modules_of_either_precision_and_in_training_mode(two_by_two: UniformBox, dtype: torch.dtype) -> None:
+    wanted = audit(network(two_by_two, scale=2.0), two_by_two, "fast", 50, 0).regret
+    converted = network(two_by_two, scale=2.0).to(dtype)
+    assert audit(converted, two_by_two, "fast", 50, 0).regret == pytest.approx(wanted, rel=1e-4)
+    foreign = torch.nn.Sequential(torch.nn.Dropout(0.5), Pair(converted)).train()
+    report = audit(foreign, two_by_two, "fast", 50, 0)
+    assert report.regret == pytest.approx(wanted, rel=1e-3)
+    assert report.flags == []
+    assert foreign.training
+    assert next(foreign.parameters()).dtype == dtype
+    closure = audit(lambda bids: converted(bids), two_by_two, "fast", 50, 0)
+    assert closure.regret == pytest.approx(wanted, rel=1e-3)
+    assert ("single_precision" in closure.flags) == (dtype == torch.float32)
+
+
+def test_a_learned_price_has_no_gradient_in_the_bids(two_by_two: UniformBox) -> None:
+    price = torch.nn.Parameter(torch.tensor(0.6))
+
+    def posted(bids: Tensor) -> tuple[Tensor, Tensor]:
+        allocation = posted_prices(bids)[0]
+        return allocation, price * allocation.sum(-1)
+
+    report = audit(posted, two_by_two, "fast", 20, 0)
+    assert report.regret == pytest.approx(0, abs=1e-6)
+    assert "no_gradients" in report.flags
+    with pytest.raises(ValueError, match="follows gradients, and the mechanism has none"):
+        audit(posted, two_by_two, "paper", 2, 0)
+
+
+def test_reports_without_an_outcome_are_left_out(two_by_two: UniformBox) -> None:
+    def sometimes(bids: Tensor) -> tuple[Tensor, Tensor]:
+        allocation, payment = posted_prices(bids)
+        return allocation, torch.where(bids[..., 0] < 0.001, torch.nan, payment)
+
+    report = audit(sometimes, two_by_two, "strong", 20, 0)
+    assert "not_finite" in report.flags
+    assert report.regret == 0
+    with pytest.raises(ValueError, match=r"NaN or infinite in \d+ of 5000 profiles"):
+        audit(sometimes, two_by_two, "fast", 5000, 0)
+
+
+def test_no_doubt_is_raised_where_the_refinement_settles_it() -> None:
+    setting = UniformBox(2, 1, 0.0, 1.0, "additive")
+    report = audit(FirstPrice(2, 1, "additive", reserve=0.0), setting, "strong", 50, 0)
+    assert report.seed_gap < 1e-4
+    assert "more_starts_gain" not in report.flags
+    assert "seeds_disagree" not in report.flags
+    assert report.forward_passes == pytest.approx(report.stages[-1].forward_passes, abs=1)
+
+
+def test_a_bound_is_never_rounded_down() -> None:
+    for number in (1.0040309, 0.0484, 12345.6, 9.9999999, 1e-12):
+        assert number <= float(proving.round_up(number)) <= number * 1.0011
+    assert proving.round_up(0.0) == "0"
 
 
 def test_a_theorem_stands_in_for_a_certificate(two_by_two: UniformBox) -> None:
@@ -298,7 +410,10 @@ def test_an_interrupted_audit_goes_on(two_by_two: UniformBox, tmp_path: Path, mo
         audit(mechanism, two_by_two, "strong", 30, 0, journal=path, progress=stop)
     assert path.exists()
     continued = audit(mechanism, two_by_two, "strong", 30, 0, journal=path).as_dict()
-    assert not path.exists()
+    other = network(two_by_two, scale=2.5)
+    assert audit(other, two_by_two, "strong", 30, 0, journal=str(path)).regret != continued["regret"]
+    path.write_text("something else")
+    assert audit(other, two_by_two, "fast", 30, 0, journal=path).regret > 0
     whole = audit(mechanism, two_by_two, "strong", 30, 0).as_dict()
     for report in (continued, whole):
         report.pop("seconds")
@@ -327,7 +442,7 @@ def test_a_mechanism_of_another_shape_is_refused(two_by_two: UniformBox) -> None
 def test_the_tiers_are_frozen() -> None:
     """A tier's name means one thing in every table; a stronger search gets another name."""
     digest = hashlib.sha256(repr(auditing.TIERS).encode()).hexdigest()[:16]
-    assert digest == "d172331a24fa0280", "a tier has changed: give it another name, or say so in the CHANGELOG"
+    assert digest == "d90f6ecc19a3baf3", "a tier has changed: give it another name, or say so in the CHANGELOG"
     with pytest.raises(AttributeError):
         auditing.TIERS["fast"].few_items.seeds = 3
 
@@ -344,7 +459,9 @@ def test_every_flag_is_documented() -> None:
         (lambda bids: bids, "must return an Outcome or .allocation, payment., got Tensor"),
         (lambda bids: (bids, bids), "payment must have shape .2, 2., got .2, 2, 2."),
         (lambda bids: (bids[:, 0], bids[..., 0]), "allocation must have shape .2, 2, 2., got .2, 2."),
-        (lambda bids: (bids * torch.nan, bids[..., 0] * torch.nan), "not numbers: are there NaN weights"),
+        (lambda bids: (bids * torch.nan, bids[..., 0] * torch.nan), "NaN or infinite in 10 of 10 profiles"),
+        (lambda bids: (None, bids[..., 0]), "must be tensors or arrays of numbers"),
+        (lambda bids: (bids, bids, bids), "got tuple of 3"),
     ],
 )
 def test_a_mechanism_that_answers_wrongly_is_refused(two_by_two: UniformBox, rule: object, message: str) -> None:

@@ -34,7 +34,7 @@ def save_pictures(report: AuditReport, setting: Setting, folder: Path) -> dict[s
 def _tail(report: AuditReport, setting: Setting) -> Figure:
     """Left: histogram of gains. Right: the share of instances above a regret, down to the largest."""
     figure, (left, right) = _figure(9.0, 3.6, 2)
-    gain = report.instances.gain
+    gain = report.instances.gain.cpu()
     bins = torch.linspace(0, max(report.regret_max, 1e-9), 41).tolist()
     for bidder in range(setting.n_bidders):
         left.hist(gain[:, bidder].tolist(), bins=bins, histtype="step", label=f"bidder {bidder + 1}")

@@ -60,6 +60,8 @@ class PeriodicAudit(Callback):
         """Every `every` iterations, but not at the end, where the final audit is."""
         if not self.every or not crossed(pl_module, self.every) or pl_module.iteration == pl_module.iterations:
             return
+        if not pl_module.is_finite():  # what comes next will say so
+            return
         with pl_module.clock.paused():
             report = audit(pl_module.mechanism, pl_module.setting, "fast", self.samples, self.seed, Stream.HELD_OUT)
             names = ("revenue", "regret", "regret_sum", "regret_p95", "regret_max")

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from truthful.auditing import FLAGS
+from truthful.auditing.proving import round_up
 from truthful.published import UPPER_BOUNDS, published_row
 from truthful.settings import Setting
 
@@ -81,8 +82,8 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     }
     proven = (audit["certificate"] or {}).get("all_reports")
     if proven:
-        ours["regret, certified"] = f"{proven['regret_lower']:.5f} to {proven['regret_upper']:.5f}"
-        ours["maximum, certified"] = f"{proven['max_lower']:.5f} to {proven['max_upper']:.5f}"
+        ours["regret, certified"] = f"{proven['regret_lower']:.5f} to {round_up(proven['regret_upper'])}"
+        ours["maximum, certified"] = f"{proven['max_lower']:.5f} to {round_up(proven['max_upper'])}"
     for name, label in (
         ("best_response_revenue", "revenue, best responses (exactly truthful)"),
         ("revenue_under_misreports", "revenue under the found misreports"),
@@ -143,7 +144,7 @@ def show_certificate(console: Console, certificate: dict[str, Any]) -> None:
     if small:
         console.print(
             f"lies within {small['radius']:g} of the box from the truth: {small['closed']} of {small['instances']} "
-            f"instances closed, regret at most {small['max_upper']:.5f}",
+            f"instances closed, regret at most {round_up(small['max_upper'])}",
             style="dim",
         )
 

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from truthful.auction import Outcome
 from truthful.auditing.best_response import best_response_revenue, revenue_under
 from truthful.auditing.find import Progress, find_misreports
 from truthful.auditing.flags import FLAGS, find_flags
-from truthful.auditing.foreign import Rule, as_mechanism, has_gradient
+from truthful.auditing.foreign import Rule, as_mechanism, device_of
 from truthful.auditing.instances import ROWS
 from truthful.auditing.journal import Journal
 from truthful.auditing.proving import prove
@@ -35,7 +34,7 @@ def audit(
     samples: int = 10_000,
     seed: int = 1,
     stream: Stream = Stream.AUDIT,
-    journal: Path | None = None,
+    journal: Path | str | None = None,
     progress: Progress | None = None,
 ) -> AuditReport:
     """Audit a mechanism on `samples` fresh profiles of the setting.
@@ -48,21 +47,25 @@ def audit(
         samples: number of profiles, at least 2.
         seed: of the profiles and of the search's starts.
         stream: `AUDIT` for numbers to report, `HELD_OUT` for monitoring.
-        journal: a file for finished parts: an audit that was interrupted goes on from it, to the same result.
-        progress: called with the name of a stage and the share of it that is done.
+        journal: a file for finished parts: the same audit goes on from it after an interruption, to the same result.
+            It is kept: delete it when you have the report. Two callables that are no modules and agree on a few hundred
+            profiles of bids look the same to it.
+        progress: called with what is being done (`attack`, `certificate`, `all values`, `small lies`) and which share
+            of it is done.
 
     Returns:
         The report. Its regret is a lower bound: what the tier's search found.
 
     Raises:
         ValueError: an unknown tier, too few samples, a mechanism that does not fit the setting, or one whose outcomes
-            are not numbers.
+            of truthful reports are not all numbers.
     """
     check_audit(tier, samples, seed)
+    if not isinstance(setting, Setting):
+        raise ValueError(f"setting must be a Setting such as truthful.settings.UniformBox, got {setting!r}")
     audited = as_mechanism(mechanism, setting)
     preset = TIERS[tier]
-    device = next((tensor.device for tensor in [*audited.parameters(), *audited.buffers()]), torch.device("cpu"))
-    values = setting.sample(samples, generator(seed, stream)).to(device)
+    values = setting.sample(samples, generator(seed, stream)).to(device_of(audited))
     attack = preset.attack(setting.n_items)
     n_seeds = attack.seeds + 1 if isinstance(attack, Portfolio) else 1
     seeds = torch.randint(2**31, (n_seeds,), generator=generator(seed, stream, 1)).tolist()
@@ -70,10 +73,15 @@ def audit(
     exact = copy.deepcopy(audited).double().requires_grad_(False)
     profiles = values.double()
     outcome = _outcome(exact, profiles)
-    if not bool(outcome.allocation.isfinite().any() & outcome.payment.isfinite().any()):
-        raise ValueError("the mechanism's outcomes are not numbers: are there NaN weights?")
-    identity = _identity(attack, seed, stream, profiles, outcome.allocation, outcome.payment) if journal else ""
-    kept = Journal(journal, identity)
+    sound = outcome.allocation.isfinite().flatten(1).all(1) & outcome.payment.isfinite().all(1)
+    if not bool(sound.all()):
+        raise ValueError(
+            f"the mechanism's outcomes are NaN or infinite in {int((~sound).sum())} of {samples} profiles with "
+            "truthful reports: are there NaN weights?"
+        )
+    path = None if journal is None else Path(journal)
+    identity = "" if path is None else _identity(preset, seed, stream, setting, exact, profiles, outcome)
+    kept = Journal(path, identity)
     told = progress or (lambda stage, share: None)
     found = find_misreports(audited, setting, attack, values, seeds, kept, told)
     certificate, upper = None, None
@@ -94,15 +102,15 @@ def audit(
         certificate=certificate,
         upper=upper,
         seconds=kept.seconds,
-        flags=find_flags(exact, setting, profiles, outcome, found, certificate, has_gradient(audited, values[:1])),
+        flags=find_flags(exact, setting, profiles, outcome, found, certificate),
     )
-    kept.close()
+    kept.save()
     return report
 
 
 def check_audit(tier: str, samples: int, seed: int) -> None:
     """Raise ValueError unless an audit can be made with these."""
-    if tier not in TIERS:
+    if not isinstance(tier, str) or tier not in TIERS:
         raise ValueError(f"audit.tier must be one of {', '.join(TIERS)}, got {tier!r}")
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise ValueError(f"audit.samples must be a whole number of at least 2, got {samples!r}")
@@ -117,8 +125,18 @@ def _outcome(mechanism: Mechanism, profiles: Tensor) -> Outcome:
     return Outcome(torch.cat([part.allocation for part in parts]), torch.cat([part.payment for part in parts]))
 
 
-def _identity(*parts: Any) -> str:
-    """A digest of whatever an audit's result depends on."""
+def _identity(
+    preset: Tier, seed: int, stream: Stream, setting: Setting, mechanism: Mechanism, profiles: Tensor, outcome: Outcome
+) -> str:
+    """A digest of whatever an audit's result depends on, this package's code included."""
+    others = setting.project(torch.stack([profiles.roll(1, 0), profiles.flip(-1), profiles * 0, profiles * 0 + 1e9]))
+    elsewhere = _outcome(mechanism, others[:, :256].flatten(0, 1))
+    parts = [
+        *(repr(part) for part in (preset, seed, stream, setting.shape, type(setting), torch.__version__)),
+        *(part.cpu() for part in (setting.low, setting.high, profiles, *mechanism.state_dict().values())),
+        *(part.cpu() for each in (outcome, elsewhere) for part in (each.allocation, each.payment)),
+    ]
     file = io.BytesIO()
-    torch.save([part if isinstance(part, Tensor) else repr(part) for part in parts], file)
-    return hashlib.sha256(file.getvalue()).hexdigest()
+    torch.save(parts, file)
+    sources = sorted(Path(__file__).parent.parent.rglob("*.py"))
+    return hashlib.sha256(b"".join([file.getvalue(), *(path.read_bytes() for path in sources)])).hexdigest()

@@ -23,6 +23,8 @@ FIRST = 0.05
 """Length of the first step."""
 SCANNED = 33
 """Points of the grid with which a compass search scans one item."""
+TOGETHER = 256
+"""Starts of a compass search that are moved at once."""
 
 
 @dataclass
@@ -44,8 +46,8 @@ class Points:
         """Everything but the instance."""
         return self.report, self.utility, self.member
 
-    def part(self, rows: slice) -> Points:
-        """A slice of a list that has one report an instance, for the same slice of the instances."""
+    def part(self, rows: slice | Tensor) -> Points:
+        """Some of a list that has one report an instance, for the same ones of the instances."""
         report, score, member = (tensor[rows] for tensor in self.found)
         return Points(torch.arange(len(score), device=score.device), report, score, member)
 
@@ -178,6 +180,10 @@ def compass(
     """
     if not len(points) or not rounds:
         return points
+    if len(points) > TOGETHER:  # scans take memory
+        parts = torch.arange(len(points), device=points.utility.device).split(TOGETHER)
+        limits = (rounds, directions, radius, smallest, seed)
+        return join(*(compass(instances, points.take(part), *limits) for part in parts))
     report, value = points.report.clone(), points.utility.clone()
     rows = torch.arange(len(points), device=report.device)
     radii = torch.full((len(points),), radius).to(report)

@@ -26,8 +26,11 @@ DISAGREEMENT = 1e-4
 CHUNK = 2**11
 """Instances that are attacked together."""
 
+FEW = 8
+"""The same for a search with very many starts."""
+
 Progress = Callable[[str, float], None]
-"""Told what is being done (`attack`, `certificate`), and which share of it is done."""
+"""Told what is being done (`attack`, `certificate`, `all values`, `small lies`), and which share of it is done."""
 WEIGHTS = {"truth": 1, "search": 12, "pool": 4, "refine": 2, "many": 1}
 """Rough costs of the stages, by the first word of their names, for the share that is done."""
 
@@ -60,7 +63,7 @@ class Findings:
     forward_passes: float
     """Cost of an instance, as in `Stage`."""
     seed_gap: float | None
-    """Largest difference between what two seeds found for an instance ..."""
+    """Largest difference between what two seeds found for an instance, refined where it is noticeable ..."""
     seed_gap_share: float | None
     """... and the share of instances where it is noticeable, above DISAGREEMENT."""
     probe_gain: float | None
@@ -69,6 +72,10 @@ class Findings:
     """Share of instances in which the gradient-free search went on where ascents had ended."""
     zero_gradient_share: float
     """Share of instances whose gradient at the truth is exactly zero."""
+    broken: int
+    """Reports whose outcome was not finite."""
+    has_gradient: bool
+    """Whether outcomes are connected to the bids by gradients."""
 
 
 def find_misreports(
@@ -93,9 +100,10 @@ def find_misreports(
     """
     hunt = _Hunt(mechanism, setting, values, journal, progress, attack)
     if isinstance(attack, ManyStarts):
-        (found,) = hunt.each("many starts", lambda part: [many_starts(part, attack, seeds[0])])
+        (found,) = hunt.each("many starts", lambda part: [many_starts(part, attack, seeds[0])], chunk=FEW)
         hunt.mark("many starts", found)
-        return hunt.findings(found, hunt.score_exactly(found))
+        exact = hunt.score_exactly(found)
+        return hunt.findings(found, exact, exact)
 
     (begun,) = hunt.each("truth", lambda part: [start_at_truth(part, attack)])
     hunt.mark("truth", begun)
@@ -107,14 +115,15 @@ def find_misreports(
         by_seed.append(found)
         hunt.mark(f"pool {k}", *by_seed)
     found = hunt.best(*by_seed)
-    gap = (by_seed[0].utility - by_seed[1].utility).abs() if len(by_seed) > 1 else None
-    probe = hunt.probe(attack, seeds[-1], found)
-    smooth, sharp = hunt.each(
-        "refine", lambda part, old: polish(part, old, attack, seeds[-1]), hunt.score_exactly(found), exactly=True
-    )
-    hunt.mark("refine", sharp)
-    went_on = (sharp.utility - smooth.utility > 1e-5 * hunt.quick.scale).double().mean()
-    return hunt.findings(found, sharp, gap=gap, probe_gain=probe, compass_share=float(went_on))
+    exact = hunt.score_exactly(found)
+    smooth, best = hunt.refine("refine", attack, seeds[-1], exact)
+    went_on = (best.utility - smooth.utility > 1e-5 * hunt.quick.scale).double().mean()
+    gap = None
+    if len(by_seed) > 1:
+        gap, best = hunt.disagreement(attack, seeds[-1], by_seed, best)
+    hunt.mark("refine", best)
+    probe = hunt.probe(attack, seeds[-1], best)
+    return hunt.findings(found, exact, best, gap=gap, probe_gain=probe, compass_share=float(went_on))
 
 
 class _Hunt:
@@ -135,33 +144,39 @@ class _Hunt:
         self.done = 0.0
         bidder = torch.arange(setting.n_bidders, device=values.device).repeat(len(values))
         profiles = values.repeat_interleave(setting.n_bidders, 0)
-        quick = copy.deepcopy(mechanism).surrogate().requires_grad_(False)
+        quick = copy.deepcopy(mechanism).float().surrogate().requires_grad_(False)
         exact = copy.deepcopy(mechanism).double().requires_grad_(False)
         differentiable = has_gradient(quick, values[:1])
         self.quick = Instances(quick, setting, profiles, bidder, differentiable)
         self.exact = Instances(exact, setting, profiles.double(), bidder, differentiable)
-        self.cost = 0
+        self.cost, self.broken = 0, 0
         self.stages: list[Stage] = []
         (self.truth,) = self.each("score", lambda part: [truth(part)])
 
     def each(
-        self, name: str, task: Callable[..., Sequence[Points]], *points: Points, exactly: bool = False
+        self,
+        name: str,
+        task: Callable[..., Sequence[Points]],
+        *points: Points,
+        exactly: bool = False,
+        chunk: int | None = None,
     ) -> list[Points]:
         """Do `task` with every chunk of the instances, and of `points`, which have one report an instance."""
         instances = self.exact if exactly else self.quick
+        chunk = CHUNK if chunk is None else chunk
         done = []
-        for start in range(0, len(instances), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for start in range(0, len(instances), chunk):
+            rows = slice(start, start + chunk)
 
             def compute(rows: slice = rows) -> list[Tensor]:
                 part = instances.part(rows)
                 found = task(part, *(one.part(rows) for one in points))
-                return [torch.tensor(part.cost), *(tensor for one in found for tensor in one.found)]
+                return [torch.tensor([part.cost, part.broken]), *(tensor for one in found for tensor in one.found)]
 
-            cost, *tensors = self.journal.part(f"{name} {start}", compute)
-            self.cost += int(cost)
+            spent, *tensors = self.journal.part(f"{name} {start}", compute)
+            self.cost, self.broken = self.cost + int(spent[0]), self.broken + int(spent[1])
             done.append(tensors)
-            share = min(CHUNK, len(instances) - start) / len(instances)
+            share = min(chunk, len(instances) - start) / len(instances)
             self.done += WEIGHTS.get(name.split()[0], 0) * share
             self.progress("attack", self.done / self.work)
         whole = [torch.cat(parts) for parts in zip(*done, strict=True)]
@@ -182,16 +197,36 @@ class _Hunt:
         (better,) = self.each(name, lambda part, old: [try_pool(part, old, *pooled, attack)], found)
         return better
 
-    def probe(self, attack: Portfolio, seed: int, found: Points) -> float | None:
-        """What a larger search still gains on the first few profiles."""
+    def refine(self, name: str, attack: Portfolio, seed: int, exact: Points) -> tuple[Points, Points]:
+        """The last ascent in float64; and the gradient-free search after it."""
+        smooth, sharp = self.each(name, lambda part, old: polish(part, old, attack, seed), exact, exactly=True)
+        return smooth, sharp
+
+    def disagreement(
+        self, attack: Portfolio, seed: int, by_seed: list[Points], best: Points
+    ) -> tuple[Float[Tensor, "k"], Points]:
+        """How far apart two seeds are: where that is noticeable, after both were refined; and the best of all."""
+        gap = (by_seed[0].utility - by_seed[1].utility).abs().double()
+        for rows in (gap > DISAGREEMENT * self.exact.scale).nonzero().squeeze(1).split(CHUNK):
+            if not len(rows):
+                break
+            part = self.exact.part(rows)
+            one, other = (polish(part, scored(part, found.part(rows)), attack, seed)[1] for found in by_seed)
+            gap[rows] = (one.utility - other.utility).abs()
+            better = best_of(len(part), join(best.part(rows), one, other))
+            best.report[rows], best.utility[rows], best.member[rows] = better.found
+            self.cost += part.cost
+        return gap, best
+
+    def probe(self, attack: Portfolio, seed: int, best: Points) -> float | None:
+        """What a larger search still gains on the first few profiles. Not part of the cost."""
         if not attack.probed_profiles:
             return None
         few, factor = slice(0, attack.probed_profiles * self.shape[1]), attack.probe_factor
         names = ("sobol_points", "near_points", "scored_starts", "random_starts", "kept")
         larger = replace(attack, **{name: factor * getattr(attack, name) for name in names})
-        part = self.quick.part(few)
-        further = search(part, larger, seed).utility - found.part(few).utility
-        return float(further.max().clamp_min(0))
+        further = scored(self.exact.part(few), search(self.quick.part(few), larger, seed))
+        return float((further.utility - best.part(few).utility).max().clamp_min(0))
 
     def score_exactly(self, found: Points) -> Points:
         """The same reports, scored in float64."""
@@ -207,30 +242,35 @@ class _Hunt:
     def findings(
         self,
         found: Points,
+        exact: Points,
         best: Points,
         gap: Float[Tensor, "k"] | None = None,
         probe_gain: float | None = None,
         compass_share: float = 0.0,
     ) -> Findings:
-        """What there is to report; no report is worse than the truth."""
-        exact = self.exact
-        truthful = exact.utility(exact.everyone, exact.values)
+        """What there is to report of what the search `found`, scored `exact`ly and refined to the `best`.
+
+        No report is worse than the truth.
+        """
+        doubles = self.exact
+        truthful = doubles.utility(doubles.everyone, doubles.values)
         better = best.utility > truthful
-        sample = self.quick.part(slice(0, CHUNK))
-        slope = torch.zeros_like(sample.values)
-        if sample.has_gradient:
-            _, slope = sample.utility_and_gradient(sample.everyone, sample.values)
+        slope = torch.zeros_like(self.quick.values)
+        if self.quick.has_gradient:
+            _, slope = self.quick.utility_and_gradient(self.quick.everyone, self.quick.values)
         return Findings(
-            misreport=torch.where(better[:, None], best.report, exact.values).view(self.shape),
+            misreport=torch.where(better[:, None], best.report, doubles.values).view(self.shape),
             gain=(best.utility - truthful).clamp_min(0).view(self.shape[:2]),
-            rescored=(self.score_exactly(found).utility - truthful).view(self.shape[:2]),
+            rescored=(exact.utility - truthful).view(self.shape[:2]),
             searched=(found.utility - self.truth.utility).view(self.shape[:2]),
             member=best.member.view(self.shape[:2]),
             stages=self.stages,
             forward_passes=self.cost / len(self.quick),
             seed_gap=None if gap is None else float(gap.max()),
-            seed_gap_share=None if gap is None else float((gap > DISAGREEMENT * exact.scale).double().mean()),
+            seed_gap_share=None if gap is None else float((gap > DISAGREEMENT * doubles.scale).double().mean()),
             probe_gain=probe_gain,
             compass_share=compass_share,
+            broken=self.broken,
+            has_gradient=self.quick.has_gradient,
             zero_gradient_share=float((slope == 0).all(-1).double().mean()),
         )

@@ -18,7 +18,7 @@ TOLERANCE = 1e-6
 """Violations below this share of the largest value are rounding."""
 
 FLAGS = {
-    "not_finite": "some outcomes are NaN or infinite",
+    "not_finite": "some reports have outcomes that are NaN or infinite; they were left out",
     "not_deterministic": "the same bids had different outcomes when asked again",
     "infeasible": "an item (unit demand: or a bidder) is allocated more than once",
     "individual_rationality_violated": "a truthful bidder pays more than he gets",
@@ -28,7 +28,7 @@ FLAGS = {
     "misreport_outside_support": "a misreport left the support",
     "rescore_disagrees": "float64 does not confirm the gains that float32 found",
     "seeds_disagree": "two seeds found different regrets: the search misses some, and the maximum may be higher",
-    "more_starts_gain": "a larger search found more: the regret may be higher",
+    "more_starts_gain": "a larger search, or the certificate, found more: the regret may be higher",
     "no_gradients": "the mechanism has no gradients: it was searched without, which finds less",
     "zero_gradients": "utilities have no slope (prices, or saturation): only points and a gradient-free search count",
     "gradients_mislead": "a gradient-free search found more than ascents (kinks or jumps)",
@@ -47,7 +47,6 @@ def find_flags(
     outcome: Outcome,
     found: Findings,
     certificate: dict[str, Any] | None,
-    differentiable: bool,
 ) -> list[str]:
     """The names of the doubts, most serious first.
 
@@ -58,7 +57,6 @@ def find_flags(
         outcome: of truthful reports.
         found: by the attack.
         certificate: what it says, if there is one.
-        differentiable: whether outcomes are connected to the bids by gradients.
     """
     scale = float(setting.high.max())
     slack = TOLERANCE * scale
@@ -70,25 +68,35 @@ def find_flags(
     standard_error = float(earned.std()) / len(values) ** 0.5
     outside = (found.misreport - setting.project(found.misreport)).abs().max()
     checks = {
-        "not_finite": not bool(given.isfinite().all()) or not bool(outcome.payment.isfinite().all()),
+        "not_finite": found.broken > 0,
         "not_deterministic": not _repeats(mechanism, values, outcome, slack),
         "infeasible": infeasible,
         "individual_rationality_violated": bool((utility(values, outcome) < -slack).any()),
         "no_revenue": mean <= slack,
         "revenue_above_optimum": optimum is not None and mean - 3 * standard_error > optimum,
-        "proof_contradicted": mechanism.strategyproof is not None and bool((found.gain > slack).any()),
+        "proof_contradicted": mechanism.theorem is not None and bool((found.gain > slack).any()),
         "misreport_outside_support": bool(outside > slack),
         "rescore_disagrees": bool(((found.searched - found.rescored).abs() > 10 * slack).any()),
         "seeds_disagree": found.seed_gap is not None and found.seed_gap > DISAGREEMENT * scale,
-        "more_starts_gain": found.probe_gain is not None and found.probe_gain > DISAGREEMENT * scale,
-        "no_gradients": not differentiable,
-        "zero_gradients": differentiable and found.zero_gradient_share > 0.5,
-        "gradients_mislead": differentiable and found.compass_share > 0.05,
+        "more_starts_gain": _more(found, certificate) > DISAGREEMENT * scale,
+        "no_gradients": not found.has_gradient,
+        "zero_gradients": found.has_gradient and found.zero_gradient_share > 0.5,
+        "gradients_mislead": found.has_gradient and found.compass_share > 0.05,
         "single_precision": isinstance(mechanism, ForeignMechanism) and mechanism.single_precision,
         "not_certified": certificate is not None and certificate["method"] == "none",
-        "open": certificate is not None and bool(certificate["all_reports"]) and certificate["all_reports"]["open"] > 0,
+        "open": certificate is not None and _open(certificate),
     }
     return [flag for flag, raised in checks.items() if raised]
+
+
+def _more(found: Findings, certificate: dict[str, Any] | None) -> float:
+    """What a larger search, or the certificate, found beyond the attack."""
+    return max(found.probe_gain or 0.0, (certificate or {}).get("beyond_the_attack") or 0.0)
+
+
+def _open(certificate: dict[str, Any]) -> bool:
+    parts = [certificate[name] for name in ("all_reports", "all_values") if certificate[name]]
+    return any(part["closed"] < part["instances"] for part in parts)
 
 
 def _repeats(mechanism: Mechanism, values: Tensor, outcome: Outcome, slack: float) -> bool:

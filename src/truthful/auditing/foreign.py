@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,8 @@ Rule = Callable[[Tensor], Any]
 class ForeignMechanism(Mechanism):
     """A callable that is no Mechanism.
 
-    It is called with bids of shape (rows, n, m). If it fails on float64, or on bids that ask for gradients, it is
-    called with float32, or with detached bids.
+    It is called with bids of shape (rows, n, m), a copy that it may change. If it fails on float64, on float32, or on
+    bids that ask for gradients, it is called with the other precision, or with detached bids.
 
     Args:
         rule: the callable; a torch module is copied and converted like any other mechanism.
@@ -36,25 +37,51 @@ class ForeignMechanism(Mechanism):
                 f"payment), got {type(rule).__name__}"
             )
         self.rule = rule  # a module becomes a submodule
-        self.single_precision = False
-        bids = setting.sample(2, torch.Generator().manual_seed(0)).to(self._device())
-        self(bids)  # the first call may fail: with the error of the rule, or with ours on what it answered
-        try:
-            self(bids.double()) if not isinstance(rule, nn.Module) else None
-        except (RuntimeError, TypeError):
-            self.single_precision = True
+        self.precision: torch.dtype | None = None
+        """The only precision that the rule takes, if it does not take both."""
+        bids = setting.sample(2, torch.Generator().manual_seed(0)).to(device_of(self))
+        single = _failure(copy.deepcopy(self).float(), bids.float())
+        double = _failure(copy.deepcopy(self).double(), bids.double())
+        if single is not None and double is not None:
+            raise single
+        if single is not None or double is not None:
+            self.precision = torch.float32 if single is None else torch.float64
+
+    @property
+    def single_precision(self) -> bool:
+        """Whether the rule does not take float64."""
+        return self.precision == torch.float32
+
+    def double(self) -> ForeignMechanism:
+        """Convert a module that takes float64."""
+        return self if self.single_precision else super().double()
+
+    def float(self) -> ForeignMechanism:
+        """Convert a module that takes float32."""
+        return self if self.precision == torch.float64 else super().float()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ForeignMechanism:
+        """A copy of a module; a plain callable is shared, as it may hold anything."""
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules)
+        if isinstance(self.rule, nn.Module):
+            twin.rule = copy.deepcopy(self.rule, memo)
+        return twin
 
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids. Raises ValueError if the callable answers something else."""
         rows = bids.flatten(0, -3) if bids.ndim > 2 else bids.unsqueeze(0)
-        asked = rows.float() if self.single_precision else rows
-        answer = self._ask(asked)
+        answer = self._ask(rows if self.precision is None else rows.to(self.precision))
         pair = (answer.allocation, answer.payment) if isinstance(answer, Outcome) else answer
         if not isinstance(pair, tuple | list) or len(pair) != 2:
+            length = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
             raise ValueError(
-                f"a mechanism must return an Outcome or (allocation, payment), got {type(answer).__name__}"
+                f"a mechanism must return an Outcome or (allocation, payment), got {type(answer).__name__}{length}"
             )
-        allocation, payment = (torch.as_tensor(part).to(rows) for part in pair)
+        try:
+            allocation, payment = (torch.as_tensor(part).to(rows) for part in pair)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"allocation and payment must be tensors or arrays of numbers ({error})") from error
         for name, part, shape in (("allocation", allocation, rows.shape), ("payment", payment, rows.shape[:-1])):
             if part.shape != shape:
                 raise ValueError(
@@ -64,32 +91,48 @@ class ForeignMechanism(Mechanism):
         return Outcome(allocation.reshape(bids.shape), payment.reshape(bids.shape[:-1]))
 
     def _ask(self, bids: Tensor) -> Any:
-        if not bids.requires_grad:
-            return self.rule(bids)
-        try:
-            return self.rule(bids)
-        except (RuntimeError, TypeError):
-            return self.rule(bids.detach())
+        if bids.requires_grad:
+            try:
+                return self.rule(bids.clone())
+            except (RuntimeError, TypeError):
+                bids = bids.detach()
+        return self.rule(bids.clone())
 
-    def _device(self) -> torch.device:
-        return next((tensor.device for tensor in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
+
+def _failure(mechanism: ForeignMechanism, bids: Tensor) -> Exception | None:
+    """What the rule raises, or our objection to its answer."""
+    try:
+        mechanism.eval()(bids)
+    except Exception as error:
+        return error
+    return None
+
+
+def device_of(mechanism: nn.Module) -> torch.device:
+    """Where a module's tensors are."""
+    return next((tensor.device for tensor in [*mechanism.parameters(), *mechanism.buffers()]), torch.device("cpu"))
 
 
 def as_mechanism(mechanism: Mechanism | Rule, setting: Setting) -> Mechanism:
-    """The mechanism itself, or a wrapped callable. Raises ValueError if it does not fit the setting."""
+    """A copy of the mechanism, in evaluation mode, or a wrapped callable.
+
+    Raises ValueError if it does not fit the setting.
+    """
     if not isinstance(mechanism, Mechanism):
-        return ForeignMechanism(mechanism, setting)
+        return copy.deepcopy(ForeignMechanism(mechanism, setting)).eval()
     shape, expected = (mechanism.n_bidders, mechanism.n_items), (setting.n_bidders, setting.n_items)
     if (*shape, mechanism.demand) != (*expected, setting.demand):
         raise ValueError(
             f"the mechanism is for {shape[0]} bidders x {shape[1]} items and {mechanism.demand} demand, the setting "
             f"has {expected[0]} x {expected[1]} and {setting.demand} demand"
         )
-    return mechanism
+    return copy.deepcopy(mechanism).eval()
 
 
 def has_gradient(mechanism: Mechanism, bids: Float[Tensor, "b n m"]) -> bool:
     """Whether the outcome is connected to the bids at all."""
     with torch.enable_grad():
-        outcome = mechanism(bids.detach().requires_grad_())
-        return bool(outcome.allocation.requires_grad or outcome.payment.requires_grad)
+        point = bids.detach().requires_grad_()
+        outcome = mechanism(point)
+        total = outcome.allocation.sum() + outcome.payment.sum()
+        return total.requires_grad and torch.autograd.grad(total, point, allow_unused=True)[0] is not None

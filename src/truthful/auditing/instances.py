@@ -46,13 +46,15 @@ class Instances:
         self.scale = float(setting.high.max())
         self.cost = 0
         """Forward passes of one bid profile; an input gradient (forward and backward) counts as two."""
+        self.broken = 0
+        """Reports whose outcome was not finite."""
 
     def __len__(self) -> int:
         """The number of instances."""
         return len(self.profiles)
 
-    def part(self, rows: slice) -> Instances:
-        """A slice of the instances, with a cost of its own."""
+    def part(self, rows: slice | Tensor) -> Instances:
+        """Some of the instances, with a cost of their own."""
         return Instances(self.mechanism, self.setting, self.profiles[rows], self.bidder[rows], self.has_gradient)
 
     @property
@@ -88,13 +90,18 @@ class Instances:
             for part, points in zip(instance.split(ROWS), report.split(ROWS), strict=True):
                 points = points.detach().requires_grad_()
                 score = self._utility(part, points)
-                gradients += torch.autograd.grad(score.sum(), points)
+                slope = None
+                if score.requires_grad:
+                    (slope,) = torch.autograd.grad(score.sum(), points, allow_unused=True)
+                gradients.append(torch.zeros_like(points) if slope is None else slope)
                 reached.append(score.detach())
         return torch.cat(reached), torch.cat(gradients)
 
     def _utility(self, instance: Tensor, report: Tensor) -> Tensor:
         score = utility(self.values[instance], self._outcome(instance, report))
-        return torch.where(score.isfinite(), score, -torch.inf)  # a NaN would win every comparison
+        sound = score.isfinite()
+        self.broken += len(sound) - int(sound.sum())
+        return torch.where(sound, score, -torch.inf)  # a NaN would win every comparison
 
     def _outcome(self, instance: Tensor, report: Tensor) -> Outcome:
         """The deviator's own allocation (r, m) and payment (r,)."""

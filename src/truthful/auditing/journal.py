@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -27,9 +28,10 @@ class Journal:
         self._begun = self._saved = time.monotonic()
         self._before = 0.0
         if path is not None and path.exists():
-            content = torch.load(path, weights_only=True)
-            if content["identity"] == identity:
-                self._parts, self._before = content["parts"], content["seconds"]
+            with contextlib.suppress(Exception):  # whatever else it is, it is of no use
+                content = torch.load(path, map_location="cpu", weights_only=True)
+                if content["identity"] == identity:
+                    self._parts, self._before = content["parts"], content["seconds"]
 
     @property
     def seconds(self) -> float:
@@ -53,8 +55,3 @@ class Journal:
         torch.save({"identity": self._identity, "parts": self._parts, "seconds": self.seconds}, temporary)
         os.replace(temporary, self._path)
         self._saved = time.monotonic()
-
-    def close(self) -> None:
-        """The audit is complete: the file is of no more use."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)

@@ -14,7 +14,13 @@ from truthful.regret import AdamStep
 
 
 def many_starts(instances: Instances, search: ManyStarts, seed: int) -> Points:
-    """The best report seen from uniform random starts, the same for every instance, and the truth."""
+    """The best report seen from uniform random starts, the same for every instance, and the truth.
+
+    Raises:
+        ValueError: there are no gradients to follow.
+    """
+    if not instances.has_gradient:
+        raise ValueError("this search follows gradients, and the mechanism has none; use audit=strong")
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.rand(search.starts, instances.values.shape[-1], generator=generator).to(instances.values)
     few = max(1, ROWS // search.starts)

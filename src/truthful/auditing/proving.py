@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -71,11 +72,11 @@ def prove(
         certificate came across a better misreport.
     """
     eps = budget.eps * float(setting.high.max())
-    parts = ("all_reports", "small_lies", "all_values", "population")
+    parts = ("all_reports", "small_lies", "all_values", "population", "beyond_the_attack")
     said: dict[str, Any] = {"method": "none", "eps": eps, **dict.fromkeys(parts)}
-    if mechanism.strategyproof:
+    if mechanism.theorem:
         upper = torch.zeros_like(found.gain)
-        text = f"no lie pays, by theorem ({mechanism.strategyproof})"
+        text = f"no lie pays, by theorem ({mechanism.theorem})"
         return said | {"method": "theorem", "statement": text}, upper, found
     try:
         check_mechanism(mechanism)
@@ -87,16 +88,16 @@ def prove(
     everywhere, seconds = _certify(mechanism, setting, values, found, eps, boxes, None, journal, progress)
     shape = found.gain.shape
     lower, upper = everywhere.lower.view(shape), everywhere.upper.view(shape)
-    largest = float(upper.max())
+    largest, share = float(upper.max()), min(1.0, 3 / len(values))
     said |= {
         "method": "branch and bound",
         "statement": "lower <= regret <= upper for every instance, over all reports in the bidder's box",
         "all_reports": asdict(_summary(everywhere, seconds)),
         "population": {
             "regret": largest,
-            "share": 3 / len(values),
-            "statement": f"with 95 % confidence at most {3 / len(values):.3g} of all profiles have a bidder with a "
-            f"regret above {largest:.4g}",
+            "share": share,
+            "statement": f"with 95 % confidence at most {round_up(100 * share)} % of all profiles have a bidder with a "
+            f"regret above {round_up(largest)}",
         },
     }
     if setting.n_items <= MOST_ITEMS:
@@ -108,14 +109,17 @@ def prove(
         said["small_lies"] = {"radius": budget.radius, **asdict(_summary(near, seconds))}
     better = lower > found.gain
     misreport = torch.where(better.unsqueeze(-1), everywhere.misreport.view(values.shape), found.misreport)
-    missed = float((lower - found.gain).max().clamp_min(0))
-    found = replace(
-        found,
-        gain=torch.maximum(lower, found.gain),
-        misreport=misreport,
-        probe_gain=max(missed, found.probe_gain or 0.0),
-    )
-    return said, upper, found
+    said["beyond_the_attack"] = float((lower - found.gain).max().clamp_min(0))
+    found = replace(found, gain=torch.maximum(lower, found.gain), misreport=misreport)
+    return said, torch.maximum(upper, found.gain), found
+
+
+def round_up(number: float) -> str:
+    """An upper bound in four significant digits, never below it."""
+    if number <= 0:
+        return "0"
+    unit = 10.0 ** (math.floor(math.log10(number)) - 3)
+    return f"{math.ceil(number / unit * (1 - 1e-12)) * unit:.4g}"
 
 
 def _certify(
@@ -129,13 +133,14 @@ def _certify(
     journal: Journal,
     progress: Callable[[str, float], None],
 ) -> tuple[Certificate, float]:
-    start, name = time.perf_counter(), "certificate" if radius is None else "small lies"
+    name = "certificate" if radius is None else "small lies"
     bidder = torch.arange(setting.n_bidders, device=values.device)
     parts = []
     for first in range(0, len(values), TOGETHER):
         profiles = values[first : first + TOGETHER]
 
         def compute(profiles: Tensor = profiles, first: int = first) -> list[Tensor]:
+            start = time.perf_counter()
             reports = found.misreport[first : first + TOGETHER].flatten(0, 1)
             if radius is not None:
                 reports = profiles.flatten(0, 1)
@@ -150,10 +155,12 @@ def _certify(
                 radius,
                 lambda share: progress(name, (first + share * len(profiles)) / len(values)),
             )
-            return [done.lower, done.upper, done.closed, done.boxes, done.misreport]
+            seconds = torch.tensor([time.perf_counter() - start])
+            return [done.lower, done.upper, done.closed, done.boxes, done.misreport, seconds]
 
         parts.append(journal.part(f"{name} {first}", compute))
-    return Certificate(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))), time.perf_counter() - start
+    *tensors, seconds = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Certificate(*tensors), float(seconds.sum())
 
 
 def _all_values(
@@ -166,23 +173,26 @@ def _all_values(
     progress: Callable[[str, float], None],
 ) -> dict[str, Any]:
     """The largest regret over all values of a bidder: of the whole game with one, else at a few opponents' values."""
-    start, n = time.perf_counter(), setting.n_bidders
+    n = setting.n_bidders
     profiles = values[: 1 if n == 1 else budget.opponents]
-    results = []
+    results, seconds = [], 0.0
     for k, profile in enumerate(profiles):
         for bidder in range(n):
 
             def compute(profile: Tensor = profile, bidder: int = bidder) -> list[Any]:
+                start = time.perf_counter()
                 done = certify_all_values(mechanism, setting, profile, bidder, eps, budget.max_boxes, MAX_PAIRS)
-                return list(vars(done).values())
+                return [*vars(done).values(), time.perf_counter() - start]
 
-            results.append(AllValues(*journal.part(f"all values {k} {bidder}", compute)))
+            *result, spent = journal.part(f"all values {k} {bidder}", compute)
+            results.append(AllValues(*result))
+            seconds += spent
             progress("all values", len(results) / (n * len(profiles)))
     worst = max(results, key=lambda result: result.lower)
     upper = max(result.upper for result in results)
     where = "in the whole game" if n == 1 else f"at the others' values in {len(profiles)} profiles"
     return {
-        "statement": f"no value of any bidder has a regret above {upper:.5g} {where}",
+        "statement": f"no value of any bidder has a regret above {round_up(upper)} {where}",
         "opponents": None if n == 1 else len(profiles),
         "instances": len(results),
         "closed": sum(result.closed for result in results),
@@ -192,7 +202,7 @@ def _all_values(
         "max_upper": upper,
         "worst_value": worst.worst_value.tolist(),
         "misreport": worst.misreport.tolist(),
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
     }
 
 

@@ -109,7 +109,8 @@ class AuditReport:
         """Plain types, for JSON, which knows no NaN: a number that is not finite becomes None (and has a flag)."""
         numbers = asdict(self)
         del numbers["instances"]
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()}
+        plain: dict[str, Any] = _without_nan(numbers)
+        return plain
 
     def save_misreports(self, path: Path) -> None:
         """Write the instances to a NumPy archive: values, misreport, gain, member, upper (where certified)."""
@@ -192,6 +193,14 @@ def make_report(
         flags=flags,
         instances=Audited(values, found.misreport, gain, members, upper),
     )
+
+
+def _without_nan(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return {key: _without_nan(value) for key, value in entry.items()}
+    if isinstance(entry, list):
+        return [_without_nan(value) for value in entry]
+    return None if isinstance(entry, float) and not math.isfinite(entry) else entry
 
 
 def _statistics(gain: Float[Tensor, "b n"]) -> dict[str, float]:

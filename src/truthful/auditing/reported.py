@@ -153,8 +153,10 @@ class ReportedUtility:
 
 def check_mechanism(mechanism: Mechanism) -> None:
     """Raise ValueError unless the mechanism can be bounded."""
-    if not isinstance(mechanism, RegretNet):
+    if type(mechanism) is not RegretNet:  # a subclass may compute anything
         raise ValueError(f"only a RegretNet can be certified, got {type(mechanism).__name__}")
+    if any(module._forward_hooks or module._forward_pre_hooks for module in mechanism.modules()):
+        raise ValueError("a RegretNet with forward hooks cannot be certified: they may change its outcomes")
     for network in (mechanism.allocation_network, mechanism.payment_network):
         for layer in network:
             if not isinstance(layer, (nn.Linear, *RELAXATIONS)):

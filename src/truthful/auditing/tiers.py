@@ -144,14 +144,11 @@ STRONG = Portfolio(
 )
 STRONG_MANY = replace(
     STRONG,
-    sobol_points=256,
-    near_points=64,
-    scored_starts=10,
-    random_starts=4,
-    kept=5,
-    second_rung=24,
-    pool=64,
-    pooled_starts=3,
+    scored_starts=8,
+    random_starts=3,
+    kept=4,
+    second_rung=20,
+    pool=48,
     last_rung=40,
 )
 PAPER = ManyStarts(starts=1000, steps=1000, first_length=0.1, last_length=0.001)
@@ -167,7 +164,9 @@ TIERS = {
             "lower <= regret <= upper for each instance, or open with the upper bound reached",
             STRONG,
             STRONG_MANY,
-            CertificateBudget(eps=1e-4, max_boxes=20_000, items=3, vain_boxes=250, radius=0.01, small_boxes=2_000, opponents=16),
+            CertificateBudget(
+                eps=1e-4, max_boxes=20_000, items=3, vain_boxes=250, radius=0.01, small_boxes=2_000, opponents=16
+            ),
         ),
     )
 }

@@ -16,7 +16,7 @@ class Mechanism(nn.Module, ABC):
     """A direct mechanism for n bidders and m items, feasible for every bid profile by construction."""
 
     strategyproof: str | None = None
-    """The theorem by which no lie ever pays, if there is one."""
+    """The theorem by which no lie ever pays, if there is one; see `theorem`."""
 
     def __init__(self, n_bidders: int, n_items: int, demand: str) -> None:
         super().__init__()
@@ -32,6 +32,13 @@ class Mechanism(nn.Module, ABC):
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the initial parameters. A mechanism without parameters has nothing to draw."""
+
+    @property
+    def theorem(self) -> str | None:
+        """`strategyproof`, if it is said of this very rule: a subclass that overrides `forward` has to repeat it."""
+        author = next(kind for kind in type(self).__mro__ if "forward" in vars(kind))
+        said: str | None = vars(author).get("strategyproof")
+        return said
 
     def surrogate(self) -> Mechanism:
         """A mechanism that computes the same outcomes faster, up to rounding: itself, unless one is known."""
