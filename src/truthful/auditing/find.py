@@ -63,7 +63,7 @@ class Findings:
     forward_passes: float
     """Cost of an instance, as in `Stage`."""
     seed_gap: float | None
-    """Largest difference between what two seeds found for an instance, refined where it is noticeable ..."""
+    """Largest difference between what two seeds found for an instance, refined where that matters ..."""
     seed_gap_share: float | None
     """... and the share of instances where it is noticeable, above DISAGREEMENT."""
     probe_gain: float | None
@@ -120,7 +120,7 @@ def find_misreports(
     went_on = (best.utility - smooth.utility > 1e-5 * hunt.quick.scale).double().mean()
     gap = None
     if len(by_seed) > 1:
-        gap, best = hunt.disagreement(attack, seeds[-1], by_seed, best)
+        gap, best = hunt.disagreement(attack, seeds[-1], by_seed, exact, best)
     hunt.mark("refine", best)
     probe = hunt.probe(attack, seeds[-1], best)
     return hunt.findings(found, exact, best, gap=gap, probe_gain=probe, compass_share=float(went_on))
@@ -203,11 +203,15 @@ class _Hunt:
         return smooth, sharp
 
     def disagreement(
-        self, attack: Portfolio, seed: int, by_seed: list[Points], best: Points
+        self, attack: Portfolio, seed: int, by_seed: list[Points], exact: Points, best: Points
     ) -> tuple[Float[Tensor, "k"], Points]:
-        """How far apart two seeds are: where that is noticeable, after both were refined; and the best of all."""
-        gap = (by_seed[0].utility - by_seed[1].utility).abs().double()
-        for rows in (gap > DISAGREEMENT * self.exact.scale).nonzero().squeeze(1).split(CHUNK):
+        """How far apart two seeds are, and the best of all.
+
+        Where that is noticeable and the refinement moved what was known, both seeds are refined before the comparison.
+        """
+        gap, noticeable = (by_seed[0].utility - by_seed[1].utility).abs().double(), DISAGREEMENT * self.exact.scale
+        unsettled = (gap > noticeable) & (best.utility - exact.utility > noticeable / 2)
+        for rows in unsettled.nonzero().squeeze(1).split(CHUNK):
             if not len(rows):
                 break
             part = self.exact.part(rows)

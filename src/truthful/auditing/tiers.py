@@ -142,15 +142,7 @@ STRONG = Portfolio(
     probed_profiles=16,
     probe_factor=8,
 )
-STRONG_MANY = replace(
-    STRONG,
-    scored_starts=8,
-    random_starts=3,
-    kept=4,
-    second_rung=20,
-    pool=48,
-    last_rung=40,
-)
+STRONG_MANY = replace(STRONG, scored_starts=6, random_starts=3, kept=4, second_rung=16, last_rung=40)
 PAPER = ManyStarts(starts=1000, steps=1000, first_length=0.1, last_length=0.001)
 
 TIERS = {
