@@ -112,17 +112,17 @@ def try_pool(instances: Instances, found: Points, reports: Tensor, offsets: Tens
 
 
 def polish(instances: Instances, found: Points, portfolio: Portfolio, seed: int) -> tuple[Points, Points]:
-    """A last ascent, then a gradient-free search where that ended at no stationary point (a kink, a jump).
+    """A last ascent, then a gradient-free search where that has a sharp end (a kink, a jump, no slope at all).
 
     Returns:
         The points after the ascent, and after the gradient-free search.
     """
-    smooth, stationary = climb(instances, found, portfolio.last_rung)
-    rest = smooth.take(~stationary)
-    sharp = compass(
+    smooth, sharp = climb(instances, found, portfolio.last_rung)
+    rest = smooth.take(sharp)
+    further = compass(
         instances, rest, portfolio.compass_rounds, portfolio.compass_directions, radius=0.5, smallest=1e-9, seed=seed
     )
-    return smooth, best_of(len(instances), join(smooth, sharp))
+    return smooth, best_of(len(instances), join(smooth, further))
 
 
 def _ascend(instances: Instances, points: Points, iterations: int) -> Points:

@@ -21,6 +21,8 @@ LONGEST = 0.3
 """Longest quasi-Newton step, in the max norm, as a share of the box."""
 FIRST = 0.05
 """Length of the first step."""
+STEEP = 1e-2
+"""A slope over the whole box above this share of the largest value is more than a maximum has."""
 SCANNED = 33
 """Points of the grid with which a compass search scans one item."""
 TOGETHER = 256
@@ -91,13 +93,13 @@ def climb(instances: Instances, points: Points, iterations: int) -> tuple[Points
     at once and the best is taken, so that utility never falls and nothing needs tuning.
 
     Returns:
-        The points reached, and for each whether it is stationary: the gradient promises nothing more, and does not
-        just vanish, as it does everywhere on a step function.
+        The points reached, and for each whether the end is sharp: utility still has a slope there (a kink, a jump), or
+        it had none at the start (a step function).
     """
     report, value = points.report.clone(), points.utility.clone()
-    stationary = torch.zeros(len(points), dtype=torch.bool, device=report.device)
+    sharp = torch.full((len(points),), not instances.has_gradient, device=report.device)
     if not len(points) or not instances.has_gradient:
-        return points, stationary
+        return points, sharp
     tolerance = resolution(points) * instances.scale
     lengths = torch.tensor(STEPS).to(report)
     rows = torch.arange(len(points), device=report.device)  # the starts that still move
@@ -117,10 +119,11 @@ def climb(instances: Instances, points: Points, iterations: int) -> tuple[Points
         direction = torch.einsum("rij,rj->ri", inverse, ascent) * free
         direction = direction * (LONGEST / direction.abs().amax(-1, keepdim=True).clamp_min(LONGEST))
         # a first step has no scale of its own: judge it by its slope over the whole box
-        promised = torch.where(fresh, ascent.abs().sum(-1), (direction * ascent).sum(-1))
+        slope = ascent.abs().sum(-1)
+        sharp[rows] = (slope > STEEP * instances.scale) | (fresh & (gradient == 0).all(-1))
+        promised = torch.where(fresh, slope, (direction * ascent).sum(-1))
         moving = promised > tolerance
         if not bool(moving.all()):
-            stationary[rows[~moving]] = ~fresh[~moving] | (gradient[~moving] != 0).any(-1)
             rows, instance, here, reached, width = (t[moving] for t in (rows, instance, here, reached, width))
             free, gradient, direction = free[moving], gradient[moving], direction[moving]
             inverse, fresh = inverse[moving], fresh[moving]
@@ -138,11 +141,11 @@ def climb(instances: Instances, points: Points, iterations: int) -> tuple[Points
         # where no length helped the gradient stays as it is
         new = gradient.clone()
         if bool(better.any()):
-            _, slope = instances.utility_and_gradient(instance[better], there[better])
-            new[better] = slope * width[better]
+            _, there_too = instances.utility_and_gradient(instance[better], there[better])
+            new[better] = there_too * width[better]
         inverse, fresh = _update(inverse, fresh, (there - here) / width, (gradient - new) * free, better)
         gradient = new
-    return Points(points.instance, report, value, points.member), stationary
+    return Points(points.instance, report, value, points.member), sharp
 
 
 def _update(inverse: Tensor, fresh: Tensor, step: Tensor, change: Tensor, better: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class Portfolio:
     last_rung: int
     """Iterations in float64 from the best report of all."""
     compass_rounds: int
-    """Rounds of the gradient-free search where those end at no stationary point ..."""
+    """Rounds of the gradient-free search where those have a sharp end (a kink, a jump) ..."""
     compass_directions: int
     """... and its directions."""
     probed_profiles: int
