@@ -114,7 +114,7 @@ def provenance() -> dict[str, Any]:
     packages = ("torch", "lightning", "hydra-core", "omegaconf", "wandb", "numpy")
     return {
         "commit": _commit(),
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", _script(Path(sys.argv[0])), *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
         "hardware": {
             "cpu": _cpu(),
@@ -124,6 +124,11 @@ def provenance() -> dict[str, Any]:
         },
         "threads": torch.get_num_threads(),
     }
+
+
+def _script(path: Path) -> str:
+    """The script as it was probably typed: `python -m` makes it an absolute path."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def _version(package: str) -> str | None:
