@@ -31,6 +31,7 @@ SMALL = (
 """Overrides that make a run take a second."""
 
 sys.path.insert(0, str(ROOT))
+torch.set_num_threads(1)  # two stall on a busy machine, and hardly help at these sizes
 
 
 @dataclass(frozen=True)
