@@ -61,18 +61,23 @@ def test_forms_contain_samples(n: int, m: int, demand: str, scores: int, activat
     delta = 2 * torch.rand(400, m, count, generator=generator, dtype=F64) - 1
     delta[:100] = delta[:100].sign()
     reports = (centre + half * delta.transpose(1, 2)).flatten(0, 1)
-    everyone = profiles.repeat(400, 1, 1)
-    for values in (profiles[:, -1], None):
-        truth = reports if values is None else values.repeat(400, 1)
-        utility = model.utility(everyone, reports, truth).view(400, count)
-        form, _, plain = model.enclose(model.base(profiles), values, centre, half)
+    everyone, values, base = profiles.repeat(400, 1, 1), profiles[:, -1], model.base(profiles)
+    utility = model.utility(everyone, reports, values.repeat(400, 1)).view(400, count)
+    form, _, plain = model.enclose(base, values, centre, half)
+    assert (utility <= plain + 1e-12).all()
+    assert (utility <= evaluate(form, delta) + form.rest + 1e-12).all()
+    assert (evaluate(form, delta) + form.rest <= largest(form) + 1e-12).all()
+    everyone[:, -1] = reports
+    truthful = model.utility(everyone, reports, reports)
+    fixed = model.utility(everyone, reports, centre.repeat(400, 1))
+    outcome = model.enclose_outcome(base, centre, half)
+    for k, exact in enumerate([truthful, fixed, *model.mechanism(everyone).allocation[:, -1].T]):
+        number, form = exact.view(400, count), Form(outcome.rows[k], outcome.rest[k], m)
         approximate = evaluate(form, delta)
-        assert (utility <= plain + 1e-12).all()
-        assert (utility <= approximate + form.rest + 1e-12).all()
+        assert (number <= approximate + form.rest + 1e-12).all()
         assert (approximate + form.rest <= largest(form) + 1e-12).all()
-        if values is None:
-            assert (utility >= approximate - form.rest - 1e-12).all()
-            assert (utility >= -largest(-form) - 1e-12).all()
+        assert (number >= approximate - form.rest - 1e-12).all()
+        assert (number >= -largest(-form) - 1e-12).all()
 
 
 @pytest.mark.parametrize("relax", RELAXATIONS.items(), ids=lambda pair: pair[0].__name__)

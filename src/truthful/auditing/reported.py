@@ -65,7 +65,7 @@ class ReportedUtility:
         self.mechanism = copy.deepcopy(mechanism).double().requires_grad_(False)
         self.bidder, self.items, bidders = bidder, mechanism.n_items, mechanism.n_bidders
         shapes = self.mechanism.score_shapes
-        contests = [_over_bidders(shapes[0], bidder, bidders, self.items, mechanism.demand)]
+        contests = [_over_bidders(shapes[0], bidder, bidders, self.items)]
         if mechanism.demand == "unit":
             first = 0 if len(shapes) == 1 else shapes[0][0] * shapes[0][1]
             contests.append(_over_items(shapes[-1], first, bidder, self.items))
@@ -93,29 +93,26 @@ class ReportedUtility:
     def enclose(
         self,
         base: tuple[Tensor, Tensor],
-        values: Float[Tensor, "b m"] | None,
+        values: Float[Tensor, "b m"],
         centre: Float[Tensor, "b m"],
         half: Float[Tensor, "b m"],
     ) -> tuple[Form, Form, Float[Tensor, "b"]]:
-        """Enclose the utility over boxes of reports.
+        """Bound the utility over boxes of reports from above.
 
-        Returns the utility's form, that of the allocation's score differences, and another upper bound of the utility,
-        by intervals alone, which is the better one over large boxes.
+        Returns a form that the utility never exceeds, that of the allocation's score differences, and another upper
+        bound of the utility, by intervals alone, which is the better one over large boxes.
 
         Args:
             base: of the others' bids, one row a box.
-            values: the true values, and then the form bounds the utility from above only; or None for truthful
-                utility: the value is the report, and both bounds hold.
+            values: the true values.
             centre, half: the boxes.
         """
         reports = box_form(centre, half)
         scores, fraction, shares, most = self._parts(base, reports)
-        least, greatest = reports.range()
-        truth = greatest if values is None else values.T
-        margin = -(fraction * reports)
-        margin = margin + reports if values is None else margin.shift(values.T, torch.zeros_like(reports.rest))
-        won = shares[0] if len(shares) == 1 else _lesser(shares[0], shares[1], margin, values is not None)
-        worth = torch.minimum(margin.range()[1], truth - fraction.range()[0].clamp(0, 1) * least)
+        margin = (-(fraction * reports)).shift(values.T, torch.zeros_like(reports.rest))
+        won = shares[0] if len(shares) == 1 else _lesser(shares[0], shares[1], margin)
+        least = reports.range()[0]
+        worth = torch.minimum(margin.range()[1], values.T - fraction.range()[0].clamp(0, 1) * least)
         return (margin * won).sum(), scores, (worth.clamp_min(0) * most).sum(0)
 
     def enclose_outcome(
@@ -129,7 +126,7 @@ class ReportedUtility:
         reports = box_form(centre, half)
         _, fraction, shares, _ = self._parts(base, reports)
         charge = -(fraction * reports)
-        won = shares[0] if len(shares) == 1 else _lesser(shares[0], shares[1], charge, False)
+        won = shares[0] if len(shares) == 1 else _lesser(shares[0], shares[1])
         truthful = ((charge + reports) * won).sum()
         fixed = (charge.shift(centre.T, torch.zeros_like(reports.rest)) * won).sum()
         rows = torch.cat([truthful.rows.unsqueeze(0), fixed.rows.unsqueeze(0), won.rows])
@@ -167,7 +164,7 @@ def check_mechanism(mechanism: Mechanism) -> None:
             raise ValueError(f"the mechanism's parameters must be finite, got NaN or infinity in {name}")
 
 
-def _over_bidders(shape: tuple[int, int], bidder: int, bidders: int, items: int, demand: str) -> tuple[Tensor, Tensor]:
+def _over_bidders(shape: tuple[int, int], bidder: int, bidders: int, items: int) -> tuple[Tensor, Tensor]:
     """Positions of the bidder's score for each item, and of his rivals' (the other bidders and nobody)."""
     index = torch.arange(shape[0] * shape[1]).view(shape)[:, :items]
     others = [k for k in range(bidders + 1) if k != bidder]
@@ -191,12 +188,13 @@ def _perceptron(network: nn.Sequential, own: slice, plus: Tensor, minus: Tensor 
     return Perceptron([*weights[:-1], last[0]], [*biases[:-1], last[1]], own, RELAXATIONS[type(network[1])])
 
 
-def _lesser(left: Form, right: Form, margin: Form, upper_only: bool) -> Form:
-    """min(left, right) of each item, to be multiplied by `margin` and summed over items.
+def _lesser(left: Form, right: Form, margin: Form | None = None) -> Form:
+    """min(left, right) of each item.
 
-    Where left - right has one sign: the lesser. Else, where the margin is known to be nonnegative and only an upper
-    bound is asked for: a mixture of both, which is never less. Else right + min(left - right, 0) by its secant over
-    [low, high], which is off by -low high / (high - low) at most, at the kink.
+    Where left - right has one sign: the lesser. Else right + min(left - right, 0) by its secant over [low, high], which
+    is off by -low high / (high - low) at most, at the kink. With a `margin`, by which it will be multiplied and then
+    summed over items, only an upper bound of that sum is kept: where the margin is known to be nonnegative a mixture of
+    both, which is never less, takes the place of the secant.
     """
     excess = left + -right
     low, high = excess.range()
@@ -204,7 +202,7 @@ def _lesser(left: Form, right: Form, margin: Form, upper_only: bool) -> Form:
     width = torch.where(decided, 1.0, high - low)
     weight = torch.where(decided, (high <= 0).to(width), -low / width)
     gap = torch.where(decided, 0.0, -low * high / width)
-    if upper_only:
+    if margin is not None:
         free = ~decided & (margin.range()[0] >= 0)
         weight = _mixture(left, right, margin, weight, free)
         gap = torch.where(free, 0.0, gap)
