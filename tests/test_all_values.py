@@ -202,7 +202,7 @@ def test_wrong_input() -> None:
         certify_all_values(network(three), three, opponents(three), 0, *rest)
     with pytest.raises(ValueError, match="only a RegretNet can be certified, got SecondPrice"):
         certify_all_values(SecondPrice(2, 2, "additive", 0.0), setting, bids, 0, *rest)
-    with pytest.raises(ValueError, match="bidders, items, demand"):
+    with pytest.raises(ValueError, match="and additive demand, the setting has 2 x 2 and unit demand"):
         certify_all_values(mechanism, UniformBox(2, 2, 0.0, 1.0, "unit"), bids, 0, *rest)
     with pytest.raises(ValueError, match=r"opponents must be of shape \(2, 2\), got \(1, 2\)"):
         certify_all_values(mechanism, setting, bids[:1], 0, *rest)

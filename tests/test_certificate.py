@@ -295,7 +295,7 @@ def test_wrong_input() -> None:
         certify(mechanism, setting, values, bidder, truth, 1e-3, 0)
     with pytest.raises(ValueError, match="radius must be None or positive, got 0"):
         certify(mechanism, setting, values, bidder, truth, *rest, radius=0.0)
-    with pytest.raises(ValueError, match="bidders, items, demand"):
+    with pytest.raises(ValueError, match="and additive demand, the setting has 2 x 2 and unit demand"):
         certify(mechanism, UniformBox(2, 2, 0.0, 1.0, "unit"), values, bidder, truth, *rest)
     with pytest.raises(ValueError, match=r"values must be of shape \(k, 2, 2\), got \(3, 2, 1\)"):
         certify(mechanism, setting, values[..., :1], bidder, truth[..., :1], *rest)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from truthful.auditing.arguments import check_effort, check_fit
 from truthful.auditing.outcome_tree import OutcomeTree
 from truthful.auditing.pair_search import PairSearch
 from truthful.auditing.reported import ReportedUtility, check_mechanism
@@ -79,12 +79,9 @@ def certify_all_values(
             that are not finite), more than two items, or arguments that do not fit.
     """
     check_mechanism(mechanism)
-    _check_arguments(mechanism, setting, opponents, bidder)
-    if not 0 < eps < math.inf:
-        raise ValueError(f"eps must be positive, got {eps!r}")
-    for name, budget in (("max_boxes", max_boxes), ("max_cells", max_cells)):
-        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {budget!r}")
+    check_fit(mechanism, setting)
+    _check_bidder(setting, opponents, bidder)
+    check_effort(eps, max_boxes=max_boxes, max_cells=max_cells)
     tree = OutcomeTree(ReportedUtility(mechanism, bidder), setting, opponents.double())
     search = PairSearch(tree, eps, max_boxes, max_cells)
     search.run(progress)
@@ -93,13 +90,9 @@ def certify_all_values(
     return AllValues(search.best, upper, closed, search.cells, len(tree), search.value, search.report)
 
 
-def _check_arguments(mechanism: Mechanism, setting: Setting, opponents: Tensor, bidder: int) -> None:
-    """Raise ValueError unless everything is for the same auction of one or two items."""
-    mine = (mechanism.n_bidders, mechanism.n_items, mechanism.demand)
-    theirs = (setting.n_bidders, setting.n_items, setting.demand)
-    if mine != theirs:
-        raise ValueError(f"the mechanism must be for the setting's (bidders, items, demand) {theirs}, got {mine}")
-    n, m = mine[:2]
+def _check_bidder(setting: Setting, opponents: Tensor, bidder: int) -> None:
+    """Raise ValueError unless it is a bidder of the setting, with opponents, and few items."""
+    n, m = setting.n_bidders, setting.n_items
     if m > MOST_ITEMS:
         raise ValueError(f"all values can be certified with at most {MOST_ITEMS} items, got {m}")
     if isinstance(bidder, bool) or not isinstance(bidder, int) or not 0 <= bidder < n:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from truthful.auditing.arguments import check_effort, check_fit
 from truthful.auditing.branching import Search
 from truthful.auditing.reported import ReportedUtility, check_mechanism
 from truthful.mechanisms import Mechanism
@@ -75,11 +75,9 @@ def certify(
             that are not finite), or arguments that do not fit.
     """
     check_mechanism(mechanism)
-    _check_shapes(mechanism, setting, values, bidder, misreport)
-    if not 0 < eps < math.inf:
-        raise ValueError(f"eps must be positive, got {eps!r}")
-    if isinstance(max_boxes, bool) or not isinstance(max_boxes, int) or max_boxes < 1:
-        raise ValueError(f"max_boxes must be a whole number of at least 1, got {max_boxes!r}")
+    check_fit(mechanism, setting)
+    _check_instances(setting, values, bidder, misreport)
+    check_effort(eps, max_boxes=max_boxes)
     if radius is not None and not radius > 0:
         raise ValueError(f"radius must be None or positive, got {radius!r}")
     values, misreport = values.double(), misreport.double()
@@ -99,13 +97,9 @@ def certify(
     return Certificate(lower, upper, upper - lower <= eps, boxes, found)
 
 
-def _check_shapes(mechanism: Mechanism, setting: Setting, values: Tensor, bidder: Tensor, misreport: Tensor) -> None:
-    """Raise ValueError unless everything is for the same auction and the same instances."""
-    mine = (mechanism.n_bidders, mechanism.n_items, mechanism.demand)
-    theirs = (setting.n_bidders, setting.n_items, setting.demand)
-    if mine != theirs:
-        raise ValueError(f"the mechanism must be for the setting's (bidders, items, demand) {theirs}, got {mine}")
-    n, m = mine[:2]
+def _check_instances(setting: Setting, values: Tensor, bidder: Tensor, misreport: Tensor) -> None:
+    """Raise ValueError unless everything is for the same instances of the setting."""
+    n, m = setting.n_bidders, setting.n_items
     if values.ndim != 3 or values.shape[1:] != (n, m):
         raise ValueError(f"values must be of shape (k, {n}, {m}), got {tuple(values.shape)}")
     k = len(values)

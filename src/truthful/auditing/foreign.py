@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome
+from truthful.auditing.arguments import check_fit
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 from truthful.shapes import Float
@@ -120,12 +121,7 @@ def as_mechanism(mechanism: Mechanism | Rule, setting: Setting) -> Mechanism:
     """
     if not isinstance(mechanism, Mechanism):
         return copy.deepcopy(ForeignMechanism(mechanism, setting)).eval()
-    shape, expected = (mechanism.n_bidders, mechanism.n_items), (setting.n_bidders, setting.n_items)
-    if (*shape, mechanism.demand) != (*expected, setting.demand):
-        raise ValueError(
-            f"the mechanism is for {shape[0]} bidders x {shape[1]} items and {mechanism.demand} demand, the setting "
-            f"has {expected[0]} x {expected[1]} and {setting.demand} demand"
-        )
+    check_fit(mechanism, setting)
     return copy.deepcopy(mechanism).eval()
 
 

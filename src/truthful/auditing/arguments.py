@@ -1,0 +1,27 @@
+"""What several entries of the audit ask of their arguments."""
+
+from __future__ import annotations
+
+import math
+
+from truthful.mechanisms import Mechanism
+from truthful.settings import Setting
+
+
+def check_fit(mechanism: Mechanism, setting: Setting) -> None:
+    """Raise ValueError unless both are for the same auction."""
+    mine, theirs = ((one.n_bidders, one.n_items, one.demand) for one in (mechanism, setting))
+    if mine != theirs:
+        raise ValueError(
+            f"the mechanism is for {mine[0]} bidders x {mine[1]} items and {mine[2]} demand, the setting has "
+            f"{theirs[0]} x {theirs[1]} and {theirs[2]} demand"
+        )
+
+
+def check_effort(eps: float, **budgets: int) -> None:
+    """Raise ValueError unless branch and bound can end: at a positive gap, or with each budget spent."""
+    if not 0 < eps < math.inf:
+        raise ValueError(f"eps must be positive, got {eps!r}")
+    for name, budget in budgets.items():
+        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {budget!r}")
