@@ -10,7 +10,8 @@ from tests.conftest import network
 from truthful.auction import Outcome, deviation_utility
 from truthful.auditing import find
 from truthful.auditing.attack import MEMBERS, best_reports, search, start_at_truth, truth, try_pool
-from truthful.auditing.climb import Points, best_of, climb, compass, join, scored
+from truthful.auditing.climb import Points, best_of, climb, compass, scored
+from truthful.auditing.columns import join
 from truthful.auditing.find import find_misreports
 from truthful.auditing.instances import Instances
 from truthful.auditing.journal import Journal

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from truthful.auditing.climb import Points, best_of, climb, compass, join
+from truthful.auditing.climb import Points, best_of, climb, compass
+from truthful.auditing.columns import join
 from truthful.auditing.instances import Instances
 from truthful.auditing.tiers import Portfolio
 from truthful.shapes import Float, Int

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from truthful.auditing.columns import Columns, join
 from truthful.auditing.reported import ReportedUtility, largest, parabola, split_bends
 from truthful.auditing.zonotope import Form
 from truthful.settings import Setting
@@ -26,7 +27,7 @@ ROUNDS = 16
 
 
 @dataclass(frozen=True)
-class Boxes:
+class Boxes(Columns):
     """Boxes of reports, whose they are, a bound of the utility over each, and along which items to halve it."""
 
     instance: Int[Tensor, "b"]
@@ -34,18 +35,6 @@ class Boxes:
     half: Float[Tensor, "b m"]
     bound: Float[Tensor, "b"]
     halve: Bool[Tensor, "b m"]
-
-    def __len__(self) -> int:
-        """Number of boxes."""
-        return len(self.instance)
-
-    def pick(self, chosen: Tensor) -> Boxes:
-        """Some of the boxes."""
-        return Boxes(*(getattr(self, field.name)[chosen] for field in fields(self)))
-
-    def join(self, other: Boxes) -> Boxes:
-        """These boxes and others."""
-        return Boxes(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
     def halved(self) -> Boxes:
         """The halves, quarters, ... of all boxes; they inherit bound and items."""
@@ -58,7 +47,7 @@ class Boxes:
             step = half * unit
             lower = Boxes(boxes.instance, boxes.centre - step, half, boxes.bound, boxes.halve)
             upper = Boxes(boxes.instance, boxes.centre + step, half, boxes.bound, boxes.halve)
-            boxes = lower.join(upper.pick(chosen))
+            boxes = join(lower, upper.take(chosen))
         return boxes
 
 
@@ -97,14 +86,14 @@ class Search:
     def run(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Lower and upper bounds of regret, the number of boxes bounded, and the best report known."""
         boxes = self._start()
-        waiting = boxes.pick(self.everyone[:0])
+        waiting = boxes.take(self.everyone[:0])
         while len(boxes):
-            waiting = waiting.join(self._bound(boxes))
+            waiting = join(waiting, self._bound(boxes))
             alive = waiting.bound > self.best[waiting.instance] + self.eps
             self._drop(waiting.instance[~alive], waiting.bound[~alive])
-            waiting = waiting.pick(alive)
+            waiting = waiting.take(alive)
             affordable = self._affordable(waiting)
-            boxes, waiting = waiting.pick(affordable).halved(), waiting.pick(~affordable)
+            boxes, waiting = waiting.take(affordable).halved(), waiting.take(~affordable)
         self._drop(waiting.instance, waiting.bound)
         lower = self.best - self.truthful
         return lower, torch.maximum(lower, self.dropped - self.truthful), self.bounded, self.report
@@ -131,7 +120,7 @@ class Search:
         alive = bound > self.best[boxes.instance] + self.eps
         self._drop(boxes.instance[~alive], bound[~alive])
         low, high = self._contract(boxes.instance[alive], enclosure.map(lambda rows: rows[..., alive]))
-        boxes = boxes.pick(alive)
+        boxes = boxes.take(alive)
         centre, half = boxes.centre + boxes.half * (low + high) / 2, boxes.half * (high - low) / 2
         strain = strain[alive] * (high - low)
         share = STRAIN if strain.shape[-1] <= 2 else 1.0

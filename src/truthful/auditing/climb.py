@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
+from truthful.auditing.columns import Columns, join
 from truthful.auditing.instances import Instances
 from truthful.shapes import Bool, Float, Int
 
@@ -30,7 +31,7 @@ TOGETHER = 256
 
 
 @dataclass
-class Points:
+class Points(Columns):
     """A list of reports, each for one instance."""
 
     instance: Int[Tensor, "r"]
@@ -38,10 +39,6 @@ class Points:
     utility: Float[Tensor, "r"]
     member: Int[Tensor, "r"]
     """Which member of the portfolio it comes from."""
-
-    def __len__(self) -> int:
-        """The number of reports."""
-        return len(self.instance)
 
     @property
     def found(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,16 +49,6 @@ class Points:
         """Some of a list that has one report an instance, for the same ones of the instances."""
         report, score, member = (tensor[rows] for tensor in self.found)
         return Points(torch.arange(len(score), device=score.device), report, score, member)
-
-    def take(self, rows: Tensor) -> Points:
-        """Some of them, by index or mask."""
-        return Points(self.instance[rows], self.report[rows], self.utility[rows], self.member[rows])
-
-
-def join(*parts: Points) -> Points:
-    """Several lists as one."""
-    names = ("instance", "report", "utility", "member")
-    return Points(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 def scored(instances: Instances, points: Points) -> Points:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from truthful.auditing.attack import best_reports, polish, search, start_at_truth, truth, try_pool
-from truthful.auditing.climb import Points, best_of, join, scored
+from truthful.auditing.climb import Points, best_of, scored
+from truthful.auditing.columns import join
 from truthful.auditing.foreign import has_gradient
 from truthful.auditing.instances import Instances
 from truthful.auditing.journal import Journal

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from truthful.auditing.branching import SLACK
+from truthful.auditing.columns import Columns, join
 from truthful.auditing.outcome_tree import OutcomeTree
 from truthful.auditing.reported import largest
 from truthful.auditing.zonotope import Form
@@ -28,7 +29,7 @@ CHUNK = 2**13
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Columns):
     """A box of values and a box of reports each (places in the tree), a bound of the gain, and what to split."""
 
     cell: Int[Tensor, "p"]
@@ -37,18 +38,8 @@ class Pairs:
     by_value: Bool[Tensor, "p"]
     """Split the box of values, else that of reports: the one that contributes more to the bound."""
 
-    def __len__(self) -> int:
-        return len(self.bound)
-
-    def pick(self, chosen: Tensor) -> Pairs:
-        return Pairs(*(part[chosen] for part in vars(self).values()))
-
     def split(self) -> Tensor:
         return torch.where(self.by_value, self.cell, self.box)
-
-
-def _join(parts: list[Pairs]) -> Pairs:
-    return Pairs(*(torch.cat(columns) for columns in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 class PairSearch:
@@ -74,16 +65,16 @@ class PairSearch:
             order = self._affordable(waiting, waiting.bound.topk(min(BATCH, len(waiting))).indices)
             if not len(order):
                 break
-            parents = waiting.pick(order)
+            parents = waiting.take(order)
             tree.grow(tree.childless(parents.split()))
             others = torch.ones_like(waiting.by_value).index_fill(0, order, False)
             known = self.best
-            waiting = _join([waiting.pick(others), self._bound(*self._children(parents))])
+            waiting = join(waiting.take(others), self._bound(*self._children(parents)))
             if self.best > known + self.eps:  # another maximum
                 self._zoom()
             alive = waiting.bound > self.best + self.eps
             self._drop(waiting.bound[~alive])
-            waiting = waiting.pick(alive)
+            waiting = waiting.take(alive)
             if progress is not None:
                 progress(min(0.999, max(self.cells / self.max_cells, len(tree) / self.max_boxes)))
         self._drop(waiting.bound)
@@ -94,7 +85,7 @@ class PairSearch:
         """So many of the pairs, from the first on, that the budgets have room for their children."""
         ways = len(self.tree.corners)
         while len(order):
-            boxes = ways * len(self.tree.childless(waiting.pick(order).split()))
+            boxes = ways * len(self.tree.childless(waiting.take(order).split()))
             if self.cells + ways * len(order) <= self.max_cells and len(self.tree) + boxes <= self.max_boxes:
                 break
             order = order[: len(order) // 2]
@@ -112,7 +103,7 @@ class PairSearch:
         """Bound the gain over pairs, given other bounds of it, and try the middle of each."""
         self.cells += len(cell)
         chunks = zip(cell.split(CHUNK), box.split(CHUNK), bound.split(CHUNK), strict=True)
-        return _join([self._bound_chunk(*chunk) for chunk in chunks])
+        return join(*(self._bound_chunk(*chunk) for chunk in chunks))
 
     def _bound_chunk(self, cell: Tensor, box: Tensor, bound: Tensor) -> Pairs:
         tree, items = self.tree, self.tree.model.items
