@@ -117,7 +117,7 @@ def find_misreports(
         hunt.mark(f"pool {k}", *by_seed)
     found = hunt.best(*by_seed)
     exact = hunt.score_exactly(found)
-    smooth, best = hunt.refine("refine", attack, seeds[-1], exact)
+    smooth, best = hunt.each("refine", lambda part, old: polish(part, old, attack, seeds[-1]), exact, exactly=True)
     went_on = (best.utility - smooth.utility > 1e-5 * hunt.quick.scale).double().mean()
     gap = None
     if len(by_seed) > 1:
@@ -197,11 +197,6 @@ class _Hunt:
         pooled = best_reports(self.quick, found, found.utility - self.truth.utility, attack.pool)
         (better,) = self.each(name, lambda part, old: [try_pool(part, old, *pooled, attack)], found)
         return better
-
-    def refine(self, name: str, attack: Portfolio, seed: int, exact: Points) -> tuple[Points, Points]:
-        """The last ascent in float64; and the gradient-free search after it."""
-        smooth, sharp = self.each(name, lambda part, old: polish(part, old, attack, seed), exact, exactly=True)
-        return smooth, sharp
 
     def disagreement(
         self, attack: Portfolio, seed: int, by_seed: list[Points], exact: Points, best: Points

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from torch import Tensor
 
-from truthful.auditing.attack import MEMBERS
+from truthful.auditing.attack import RANDOM, truth
 from truthful.auditing.climb import Points, best_of
+from truthful.auditing.columns import join
 from truthful.auditing.instances import ROWS, Instances
 from truthful.auditing.tiers import ManyStarts
 from truthful.regret import AdamStep
@@ -24,23 +24,17 @@ def many_starts(instances: Instances, search: ManyStarts, seed: int) -> Points:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.rand(search.starts, instances.values.shape[-1], generator=generator).to(instances.values)
     few = max(1, ROWS // search.starts)
-    best = []
+    found = [truth(instances)]
     for group in instances.everyone.split(few):
         instance = group.repeat_interleave(search.starts)
         low, width = instances.low[instance], instances.width[instance]
         report = instances.project(instance, low + width * drawn.repeat(len(group), 1))
-        best.append(_adam(instances, search, instance, report))
-    reports = torch.cat([instances.values, *(report for report, _ in best)])
-    truthful = instances.utility(instances.everyone, instances.values)
-    scores = torch.cat([truthful, *(score for _, score in best)])
-    index = torch.cat([instances.everyone, instances.everyone.repeat_interleave(search.starts)])
-    member = torch.full_like(index, MEMBERS.index("random"))
-    member[: len(instances)] = MEMBERS.index("truth")
-    return best_of(len(instances), Points(index, reports, scores, member))
+        found.append(_adam(instances, search, instance, report))
+    return best_of(len(instances), join(*found))
 
 
-def _adam(instances: Instances, search: ManyStarts, instance: Any, report: Any) -> tuple[Any, Any]:
-    """The best report seen from each start, and its utility."""
+def _adam(instances: Instances, search: ManyStarts, instance: Tensor, report: Tensor) -> Points:
+    """The best report seen from each start."""
     rule, state = AdamStep(1.0), None
     width = instances.width[instance]
     length, decay = search.first_length, (search.last_length / search.first_length) ** (1 / max(1, search.steps - 1))
@@ -55,4 +49,5 @@ def _adam(instances: Instances, search: ManyStarts, instance: Any, report: Any) 
         length *= decay
     reached = instances.utility(instance, report)
     better = reached > highest
-    return torch.where(better.unsqueeze(-1), report, best), torch.where(better, reached, highest)
+    best, highest = torch.where(better.unsqueeze(-1), report, best), torch.where(better, reached, highest)
+    return Points(instance, best, highest, torch.full_like(instance, RANDOM))
