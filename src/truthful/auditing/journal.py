@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from truthful import checkpoints
 
 SECONDS_BETWEEN_SAVES = 5.0
 
@@ -50,8 +51,6 @@ class Journal:
         """Write the file."""
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        torch.save({"identity": self._identity, "parts": self._parts, "seconds": self.seconds}, temporary)
-        os.replace(temporary, self._path)
+        content = {"identity": self._identity, "parts": self._parts, "seconds": self.seconds}
+        checkpoints.save(self._path, lambda path: torch.save(content, path))
         self._saved = time.monotonic()
