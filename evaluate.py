@@ -30,7 +30,7 @@ from truthful.app import (
     shown,
 )
 from truthful.errors import UserError
-from truthful.results import CHECKPOINT, ORIGIN, RESULT, config_hash, provenance, train_summary, write_json
+from truthful.results import CHECKPOINT, JOURNAL, ORIGIN, RESULT, config_hash, provenance, train_summary, write_json
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from truthful.settings import Setting
 
 CONF = Path(__file__).resolve().parent / "conf"
-
-JOURNAL = "audit.partial"
-"""Finished parts of an audit that was interrupted, in its folder."""
 
 
 @dataclass(frozen=True)

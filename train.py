@@ -32,7 +32,7 @@ from truthful.app import (
     whole_number,
 )
 from truthful.errors import UserError
-from truthful.results import CHECKPOINT, ORIGIN, RESULT, provenance, read_json, train_summary, write_json
+from truthful.results import CHECKPOINT, JOURNAL, ORIGIN, RESULT, provenance, read_json, train_summary, write_json
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -216,7 +216,7 @@ def finish(
             module.mechanism,
             module.setting,
             **run.config["audit"],
-            journal=run.folder / "audit.partial",
+            journal=run.folder / JOURNAL,
             progress=progress,
         )
     result |= {
@@ -226,7 +226,7 @@ def finish(
     }
     report.save_misreports(run.folder / "misreports.npz")
     write_json(run.folder / RESULT, result)
-    (run.folder / "audit.partial").unlink(missing_ok=True)
+    (run.folder / JOURNAL).unlink(missing_ok=True)
     picture = run.folder / "allocation.png"
     if plots.can_show_allocation(module.setting):
         plots.save_allocation(module.mechanism, module.setting, picture)

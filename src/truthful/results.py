@@ -18,6 +18,8 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 """Where a run folder has its checkpoint ..."""
 RESULT = "result.json"
 """... and its result."""
+JOURNAL = "audit.partial"
+"""Finished parts of an audit that was interrupted, in its folder."""
 
 ORIGIN = ("commit", "command", "versions", "hardware", "threads")
 """Keys of `provenance`."""
