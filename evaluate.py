@@ -22,6 +22,7 @@ from omegaconf.errors import InterpolationKeyError
 from truthful.app import (
     answer_mistakes,
     build,
+    build_trained,
     check_keys,
     current_choices,
     describe_choices,
@@ -114,9 +115,7 @@ def open_source(config: dict[str, Any], run: str | None) -> Source:
         elif "setting" in config:
             evaluated["setting"] = {**trained["setting"], **config["setting"]}
         elsewhere = "setting" in config
-        setting = build(evaluated, "setting")
-        mechanism = build(evaluated, "mechanism", **setting.shape)
-        checkpoints.restore_mechanism(mechanism, checkpoint)
+        setting, mechanism = build_trained(checkpoint, evaluated)
     else:
         if chosen.get("setting") is None:
             raise UserError("mechanism=<name> needs a setting=<name>, too")
@@ -141,9 +140,10 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
     console.print(
         f"auditing {source.choices['mechanism']} on {source.choices['setting']}: {describe(setting)}", soft_wrap=True
     )
-    if checkpoint is not None and int(checkpoint["state_dict"]["completed"]) < source.config["iterations"]:
-        done = int(checkpoint["state_dict"]["completed"])
-        console.print(f"warning: training is at {done} of {source.config['iterations']} iterations", style="yellow")
+    train = None if checkpoint is None else train_summary(checkpoint)
+    if train is not None and train["completed"] < source.config["iterations"]:
+        text = f"warning: training is at {train['completed']} of {source.config['iterations']} iterations"
+        console.print(text, style="yellow")
     description = describe_choices(source.config, source.choices, CONF)
     result: dict[str, Any] = {
         **description,
@@ -152,7 +152,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         "published": None if source.elsewhere else published_dict(description),
         "checkpoint": None if source.path is None else str(source.path),
         "trained": None if checkpoint is None else origin(checkpoint["run"]),
-        "train": None if checkpoint is None else train_summary(checkpoint),
+        "train": train,
         "optimal_revenue": setting.optimal_revenue,
     }
     loggers = build_loggers(config, source, result, folder)

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from truthful import checkpoints
-from truthful.app import build
+from truthful.app import build_trained
 from truthful.auditing.find import find_misreports
 from truthful.auditing.journal import Journal
 from truthful.auditing.tiers import TIERS
@@ -35,10 +35,7 @@ SEED = 20
 def compare(run: Path, instances: int, profiles: int, tier: str) -> dict[str, Any]:
     """Both searches on the network of one run folder."""
     checkpoint = checkpoints.load(run / CHECKPOINT)
-    config = checkpoint["run"]["config"]
-    setting = build(config, "setting")
-    mechanism = build(config, "mechanism", **setting.shape)
-    checkpoints.restore_mechanism(mechanism, checkpoint)
+    setting, mechanism = build_trained(checkpoint)
     values = setting.sample(profiles, generator(SEED, Stream.AUDIT))
     few = -(-instances // setting.n_bidders)
     row: dict[str, Any] = {"run": run.name, "setting": checkpoint["run"]["choices"]["setting"]}

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import truthful
 from truthful import checkpoints
-from truthful.app import build
+from truthful.app import build_trained
 from truthful.auditing.instances import Instances
 from truthful.results import CHECKPOINT
 
@@ -60,11 +60,7 @@ def main() -> None:
     parser.add_argument("--profiles", type=int, default=200)
     options = parser.parse_args()
     for run in options.runs:
-        checkpoint = checkpoints.load(run / CHECKPOINT)
-        config = checkpoint["run"]["config"]
-        setting = build(config, "setting")
-        mechanism = build(config, "mechanism", **setting.shape)
-        checkpoints.restore_mechanism(mechanism, checkpoint)
+        setting, mechanism = build_trained(checkpoints.load(run / CHECKPOINT))
         audited = truthful.audit(mechanism, setting, "strong", options.profiles, SEED).instances
         n = setting.n_bidders
         bidder = torch.arange(n).repeat(options.profiles)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from truthful.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from truthful.mechanisms import Mechanism
+    from truthful.settings import Setting
 
 
 def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
@@ -39,6 +43,17 @@ def build(config: dict[str, Any], name: str, **arguments: Any) -> Any:
     except InstantiationException as error:
         cause = error.__cause__
         raise UserError(str(cause) if isinstance(cause, ValueError) else f"{name}: {cause or error}") from error
+
+
+def build_trained(checkpoint: dict[str, Any], config: dict[str, Any] | None = None) -> tuple[Setting, Mechanism]:
+    """The setting and the mechanism of a training checkpoint; of `config` instead of its own, if that is given."""
+    from truthful import checkpoints
+
+    config = checkpoint["run"]["config"] if config is None else config
+    setting = build(config, "setting")
+    mechanism = build(config, "mechanism", **setting.shape)
+    checkpoints.restore_mechanism(mechanism, checkpoint)
+    return setting, mechanism
 
 
 def check_arguments(node: dict[str, Any], name: str) -> None:
