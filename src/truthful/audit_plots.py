@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from truthful.auditing import AuditReport
+from truthful.plots import save_figure
 from truthful.settings import Setting
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def save_pictures(report: AuditReport, setting: Setting, folder: Path) -> dict[s
     paths = {}
     for name, draw in pictures.items():
         paths[name] = folder / f"{name}.png"
-        _save(draw(report, setting), paths[name])
+        save_figure(draw(report, setting), paths[name])
     return paths
 
 
@@ -101,11 +102,3 @@ def _figure(width: float, height: float, panels: int) -> tuple[Figure, list[Any]
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
-
-
-def _save(figure: Figure, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESOLUTION = 101
 
@@ -24,7 +28,6 @@ def save_allocation(mechanism: Mechanism, setting: Setting, path: Path) -> None:
     With a second bidder, one row of maps for each of three of his values: a quarter, a half and three quarters of
     the way from his lowest to his highest value, the same for both items.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     low, high = setting.low, setting.high
@@ -34,7 +37,6 @@ def save_allocation(mechanism: Mechanism, setting: Setting, path: Path) -> None:
     shares = [0.25, 0.5, 0.75] if setting.n_bidders == 2 else [None]
 
     figure = Figure(figsize=(8, 3.4 * len(shares)), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(len(shares), 2, squeeze=False)
     for row, share in enumerate(shares):
         bids = own
@@ -57,5 +59,13 @@ def save_allocation(mechanism: Mechanism, setting: Setting, path: Path) -> None:
             )
             axes.set(title=title.format(item=item + 1), xlabel="value of item 1", ylabel="value of item 2")
     figure.colorbar(image, ax=grid, label="probability that bidder 1 gets the item")
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a picture, on machines without a display, too."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
