@@ -99,6 +99,15 @@ def network(
     return mechanism
 
 
+def blank_network() -> RegretNet:
+    """One bidder, one item, two hidden units, every parameter 0: for what a test plants in it."""
+    mechanism = RegretNet(1, 1, "additive", depth=1, width=2, activation=torch.nn.Tanh(), unit_demand_scores=2)
+    with torch.no_grad():
+        for parameter in mechanism.parameters():
+            parameter.zero_()
+    return mechanism
+
+
 @pytest.fixture
 def two_by_two() -> UniformBox:
     """Setting (a)."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.conftest import network
+from tests.conftest import blank_network, network
 from tests.test_certificate import evaluate
 from truthful.auditing.all_values import AllValues, certify_all_values
 from truthful.auditing.certificate import certify
@@ -155,10 +155,8 @@ def test_single_values_agree(setting: Setting) -> None:
 def test_a_kink_of_the_best_response_does_no_harm() -> None:
     """The allocation rises in two steps: the best report jumps from one to the other, and the bounds still close."""
     setting = UniformBox(1, 1, 0.0, 1.0, "additive")
-    mechanism = RegretNet(1, 1, "additive", 1, 2, nn.Tanh(), 2)
+    mechanism = blank_network()
     with torch.no_grad():
-        for parameter in mechanism.parameters():
-            parameter.zero_()
         mechanism.allocation_network[0].weight[:] = 20.0
         mechanism.allocation_network[0].bias[:] = torch.tensor([-6.0, -15.0])
         mechanism.allocation_network[2].weight[0] = 3.0

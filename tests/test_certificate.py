@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.conftest import network
+from tests.conftest import blank_network, network
 from truthful.auditing.certificate import Certificate, certify
 from truthful.auditing.relaxation import RELAXATIONS
 from truthful.auditing.reported import ReportedUtility, largest
@@ -200,10 +200,8 @@ def test_a_larger_budget_gives_no_worse_bound() -> None:
 def test_a_narrow_spike_of_profit_is_not_missed() -> None:
     """The payment fraction drops where report 1 is near .8137: a planted trap that only few reports reveal."""
     setting = UniformBox(1, 1, 0.0, 1.0, "additive")
-    mechanism = RegretNet(1, 1, "additive", 1, 2, nn.Tanh(), 2)
+    mechanism = blank_network()
     with torch.no_grad():
-        for parameter in mechanism.parameters():
-            parameter.zero_()
         mechanism.allocation_network[2].bias[0] = 8.0
         mechanism.payment_network[0].weight[:] = 4e4
         mechanism.payment_network[0].bias[:] = torch.tensor([-4e4 * 0.8136, -4e4 * 0.8138])
