@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +66,11 @@ def train(composed: DictConfig) -> None:
 
     console = Console()
     module = build_module(run.config, console)
-    done = 0
+    done, engine = 0, None
     if run.started and (run.folder / CHECKPOINT).exists():
-        done = int(load_checkpoint(run)["state_dict"]["completed"])
+        saved = load_checkpoint(run)
+        done, engine = int(saved["state_dict"]["completed"]), saved["engine"]
+    set_engine(module, run.config, engine, console)
     result = describe_run(run)
     show_choices(console, result, module.setting, facts(run, module, result["threads"], done))
     recipe = run.config["recipe"]
@@ -106,8 +110,7 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
     parts["dual"] = build(config, "dual", n_bidders=setting.n_bidders)
     try:
         check_audit(**config["audit"])
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
+        with shown_warnings(console):
             module = AuctionModule(
                 mechanism=mechanism,
                 setting=setting,
@@ -117,9 +120,33 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
             )
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
+    return module
+
+
+def set_engine(module: AuctionModule, config: dict[str, Any], saved: dict[str, Any] | None, console: Console) -> None:
+    """Choose the engine; a run that goes on goes on with the engine and the threads that it began with."""
+    import torch
+
+    from truthful.engine import ENGINES
+
+    gpu = config["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available()
+    if saved is None:
+        device = torch.device("cuda" if gpu else "cpu")
+        with shown_warnings(console):
+            module.engine = build(config, "engine").resolve(device, module.eager_seconds)
+    else:
+        module.engine = ENGINES[saved["name"]]()
+        torch.set_num_threads(saved["threads"])
+
+
+@contextmanager
+def shown_warnings(console: Console) -> Iterator[None]:
+    """Show warnings as lines of their own."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
     for warning in caught:
         console.print(f"warning: {warning.message}", style="yellow")
-    return module
 
 
 def load_checkpoint(run: Run) -> dict[str, Any]:
@@ -170,7 +197,6 @@ def build_trainer(run: Run, module: AuctionModule, console: Console, result: dic
         return lightning.Trainer(
             accelerator=options["accelerator"],
             devices=1,
-            max_steps=module.iterations,
             max_epochs=-1,
             logger=False,
             callbacks=callbacks,
@@ -249,6 +275,8 @@ def describe_run(run: Run) -> dict[str, Any]:
 
 def facts(run: Run, module: AuctionModule, threads: int, done: int) -> dict[str, str]:
     """The composed choices in words."""
+    from truthful.engine import Prepared
+
     config, choices = run.config, run.choices
     chosen = {name: f"{choices[name]} ({arguments(config[name])})" for name in ("regret", "mechanism", "dual")}
     if module.dual.uses_budget:
@@ -260,7 +288,8 @@ def facts(run: Run, module: AuctionModule, threads: int, done: int) -> dict[str,
         "training": f"{module.iterations} iterations of {module.batch} profiles, seed {module.seed}"
         + (f", continued after iteration {done}" if done else ""),
         "audit": arguments(config["audit"]),
-        "threads": str(threads),
+        "engine": f"{module.engine.name}, {threads} thread{'s' if threads > 1 else ''}"
+        + (", starts after up to a minute of compilation" if isinstance(module.engine, Prepared) else ""),
         "folder": str(run.shown_folder),
     }
 

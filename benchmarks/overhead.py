@@ -1,6 +1,6 @@
 """What share of a training iteration is spent outside the mathematics (Lightning, logging, bar, checkpoints)?
 
-python -m benchmarks.overhead [setting] [regret] [iterations]
+python -m benchmarks.overhead [setting] [regret] [iterations] [engine]
 
 The time outside the mathematics does not depend on the size of the network, so it is measured where it shows: on a
 network of width 1 and batches of 2, training as `train.py` does it (CSV log, progress lines, checkpoints, no audits)
@@ -24,7 +24,8 @@ from rich.console import Console
 from train import CONF, build_module, build_trainer, quieten_lightning
 from truthful.app import Run, plain
 from truthful.app.runs import register_resolvers
-from truthful.auction import revenue
+from truthful.engine import ENGINES, Eager, Engine
+from truthful.iteration import Iteration
 from truthful.logging import RunInfo, csv_logger
 from truthful.results import provenance
 from truthful.streams import Stream, generator
@@ -34,32 +35,33 @@ ROUNDS = 5
 QUIET = Console(quiet=True)
 
 
-def bare(module: AuctionModule, iterations: int) -> float:
+def bare(module: AuctionModule, iterations: int, engine: Engine) -> float:
     """Seconds an iteration of the mathematics alone."""
-    optimizer = module.configure_optimizers()
+    parts = (module.mechanism, module.setting, module.regret, module.dual, module.configure_optimizers())
+    steps = Iteration(*parts, None, engine, fuse=not isinstance(engine, Eager))
+    controls = steps.controls([1e-3], [1e-2], 0)[0]
+    starts = generator(module.seed, Stream.START)
+
+    def iterate(iteration: int) -> None:
+        steps.step(*module.data(iteration), starts, controls, 1e-3)
+
+    iterate(0)
     start = time.perf_counter()
     for iteration in range(iterations):
-        values, rows = module.data(iteration)
-        truthful = module.mechanism(values)
-        mean_revenue = revenue(truthful).mean()
-        starts = generator(module.seed, Stream.START, iteration + 1)
-        regret = module.regret(module.mechanism, module.setting, values, truthful, rows, starts)
-        optimizer.zero_grad()
-        (module.dual(regret, mean_revenue) - mean_revenue).backward()
-        optimizer.step()
-        module.dual.update(regret.detach(), mean_revenue.detach(), module.rmax(iteration / iterations))
+        iterate(iteration)
     return (time.perf_counter() - start) / iterations
 
 
-def trained(config: dict[str, Any]) -> float:
+def trained(config: dict[str, Any], engine: Engine) -> float:
     """Seconds an iteration of training, everything included but audits."""
     module = build_module(config, QUIET)
+    module.engine = engine
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), config, {}, "", False, "")
         trainer = build_trainer(run, module, QUIET, provenance())
         trainer.loggers = [csv_logger(RunInfo(run.folder, "benchmark", "benchmark", [], None, {}))]
         trainer.fit(module)
-    return module.clock.seconds / module.iterations
+    return sum(module.iteration_seconds) / len(module.iteration_seconds)
 
 
 def composed(*overrides: str) -> dict[str, Any]:
@@ -69,15 +71,16 @@ def composed(*overrides: str) -> dict[str, Any]:
         return plain(compose("config", overrides=[*overrides, "trainer.audit_every=0"]))
 
 
-def main(setting: str = "a", regret: str = "local", iterations: str = "3000") -> None:
+def main(setting: str = "a", regret: str = "local", iterations: str = "3000", engine: str = "compiled") -> None:
     """Print the comparison."""
     quieten_lightning()
     choices = (f"setting={setting}", f"regret={regret}", f"iterations={iterations}")
     real, tiny = composed(*choices), composed(*choices, "mechanism.width=1", "batch=2")
     outside, mathematics = [], []
     for _ in range(ROUNDS):
-        outside.append(trained(tiny) - bare(build_module(tiny, QUIET), tiny["iterations"]))
-        mathematics.append(bare(build_module(real, QUIET), 500))
+        ready = ENGINES[engine]
+        outside.append(trained(tiny, ready()) - bare(build_module(tiny, QUIET), tiny["iterations"], ready()))
+        mathematics.append(bare(build_module(real, QUIET), 500, ready()))
     extra, core = statistics.median(outside), statistics.median(mathematics)
     print(f"mathematics {core * 1e3:.3f} ms/iteration, outside it {extra * 1e3:.3f} ms: {extra / (core + extra):.1%}")
     print(f"peak resident memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")

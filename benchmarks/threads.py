@@ -18,6 +18,7 @@ from benchmarks.overhead import ROUNDS, bare
 from train import CONF, build_module
 from truthful.app import plain
 from truthful.app.runs import register_resolvers
+from truthful.engine import Compiled
 
 
 def main(setting: str = "a", regret: str = "local", iterations: str = "300") -> None:
@@ -29,7 +30,7 @@ def main(setting: str = "a", regret: str = "local", iterations: str = "300") -> 
     for _ in range(ROUNDS):
         for threads, found in seconds.items():
             torch.set_num_threads(threads)
-            found.append(bare(build_module(config, Console(quiet=True)), int(iterations)))
+            found.append(bare(build_module(config, Console(quiet=True)), int(iterations), Compiled()))
     one, two = (statistics.median(found) for found in seconds.values())
     print(
         f"{setting}, {regret}: 1 thread {one * 1e3:.2f} ms/iteration, 2 threads {two * 1e3:.2f} ms, {two / one:.2f} x"

@@ -11,16 +11,16 @@ def test_the_budget_follows_equation_2() -> None:
     dual = Budget(2, rate=0.5, multiplier=1.0)
     regret, revenue = torch.tensor([0.01, 0.03]), torch.tensor(0.8)
     assert float(dual(regret, revenue)) == pytest.approx(0.04)
-    dual.update(regret, revenue, 0.001)
+    dual.update(regret, revenue, torch.tensor(0.001))
     assert float(dual.multiplier) == pytest.approx(1 + 0.5 * (math.log(0.04 / 0.8) - math.log(0.001)))
 
 
 def test_the_budget_has_a_floor_and_stays_positive() -> None:
     dual = Budget(2, rate=0.5, multiplier=20.0)
-    dual.update(torch.zeros(2), torch.tensor(0.8), 0.01)
+    dual.update(torch.zeros(2), torch.tensor(0.8), torch.tensor(0.01))
     assert float(dual.multiplier) == pytest.approx(20 + 0.5 * (math.log(1e-9) - math.log(0.01)))
     for _ in range(5):
-        dual.update(torch.zeros(2), torch.tensor(0.0), 0.01)
+        dual.update(torch.zeros(2), torch.tensor(0.0), torch.tensor(0.01))
     assert float(dual.multiplier) == 0
 
 
@@ -31,7 +31,7 @@ def test_the_budget_finds_a_known_optimum() -> None:
     for _ in range(4000):
         (gradient,) = torch.autograd.grad(dual(x.square().unsqueeze(0), x) - x, x)
         with torch.no_grad():
-            dual.update(x.detach().square().unsqueeze(0), x.detach(), 0.25)
+            dual.update(x.detach().square().unsqueeze(0), x.detach(), torch.tensor(0.25))
             x -= 0.05 * gradient
     assert float(x) == pytest.approx(0.25, abs=1e-4)
     assert float(dual.multiplier) == pytest.approx(2, abs=1e-3)
@@ -45,7 +45,7 @@ def test_the_augmented_lagrangian_finds_a_known_optimum() -> None:
         (gradient,) = torch.autograd.grad(x.square() + dual((1 - x).unsqueeze(0), x), x)
         with torch.no_grad():
             x -= 0.05 * gradient
-            dual.update((1 - x).unsqueeze(0), x, 1.0)
+            dual.update((1 - x).unsqueeze(0), x, torch.tensor(1.0))
     assert float(x) == pytest.approx(1, abs=1e-3)
     assert float(dual.multiplier) == pytest.approx(2, abs=1e-2)
 
@@ -56,7 +56,7 @@ def test_the_augmented_lagrangian_keeps_its_calendar() -> None:
     assert float(dual(regret, torch.tensor(1.0))) == pytest.approx(5 * 0.3 + 0.5 * (0.01 + 0.04))
     seen = []
     for _ in range(6):
-        dual.update(regret, torch.tensor(1.0), 1.0)
+        dual.update(regret, torch.tensor(1.0), torch.tensor(1.0))
         seen.append((round(float(dual.multiplier[0]), 6), float(dual.rho)))
     assert seen == [(5.0, 1), (5.1, 1), (5.1, 6), (5.7, 6), (5.7, 6), (6.3, 11)]
     assert dual.state_dict().keys() == {"multiplier", "rho", "updates"}

@@ -16,6 +16,7 @@ from truthful.regret import (
     SearchedRegret,
     TruthfulStart,
 )
+from truthful.regret.ascent import gradient_at_truth, utility_and_gradient
 from truthful.settings import Setting, UniformBox, UniformUnion
 
 ALL = torch.Generator
@@ -27,8 +28,12 @@ def searched(steps: int = 1, length: float = 0.05, keep: bool = False, random: b
 
 
 def visit(mode: RegretMode, mechanism: torch.nn.Module, setting: Setting, sample: torch.Tensor, rows: slice | None):
-    values = sample if rows is None else sample[rows]
-    return mode(mechanism, setting, values, mechanism(values), rows, torch.Generator().manual_seed(5))
+    values = (sample if rows is None else sample[rows]).requires_grad_(mode.starts_at_truth)
+    truthful = mechanism(values)
+    begun = mode.begin(setting, values.detach(), rows, torch.Generator().manual_seed(5))
+    misreport = mode.find(mechanism, setting, values, begun, None if mode.staged else truthful)
+    mode.store(rows, misreport)
+    return mode(mechanism, setting, values.detach(), truthful, misreport)
 
 
 def gradient_by_differences(mechanism, values: torch.Tensor, misreport: torch.Tensor) -> torch.Tensor:
@@ -56,26 +61,38 @@ def test_adam_steps_are_those_of_torch() -> None:
     generator = torch.Generator().manual_seed(0)
     point = torch.zeros(3, 2, 2, requires_grad=True)
     optimiser = torch.optim.Adam([point], lr=0.1, eps=AdamStep.EPSILON, maximize=True)
-    ours, state, rule = torch.zeros(3, 2, 2), None, AdamStep(0.1)
+    ours, rule = torch.zeros(3, 2, 2), AdamStep(0.1)
+    state = rule.begin(ours)
     for _ in range(30):
         gradient = torch.randn(3, 2, 2, generator=generator)
         point.grad = gradient.clone()
         optimiser.step()
-        move, state = rule(gradient, state)
+        move, *state = rule(gradient, *state)
         ours += move
     assert torch.allclose(ours, point.detach(), atol=1e-5)
 
 
 def test_a_gradient_step_is_plain() -> None:
-    move, state = GradientStep(0.5)(torch.tensor([2.0, -4.0]), None)
+    assert GradientStep(0.5).begin(torch.zeros(2)) == ()
+    (move,) = GradientStep(0.5)(torch.tensor([2.0, -4.0]))
     assert move.tolist() == [1.0, -2.0]
-    assert state is None
 
 
 @pytest.mark.parametrize("length", [0.0, -1.0, float("inf")])
 def test_a_wrong_length_is_refused(length: float) -> None:
     with pytest.raises(ValueError, match="positive number"):
         AdamStep(length)
+
+
+@pytest.mark.parametrize("demand", ["additive", "unit"])
+def test_the_gradient_at_the_truth_comes_from_the_truthful_outcome(demand: str) -> None:
+    setting = UniformBox(3, 2, 0.0, 1.0, demand)
+    mechanism = network(setting, scale=2.0).double()
+    values = setting.sample(9, torch.Generator().manual_seed(0)).double().requires_grad_()
+    shared = gradient_at_truth(values, mechanism(values))
+    _, expected = utility_and_gradient(mechanism, values.detach(), values.detach())
+    assert torch.allclose(shared, expected, atol=1e-14)
+    assert float(shared.abs().max()) > 0
 
 
 def test_a_search_is_pure_and_never_returns_a_loss() -> None:
@@ -160,7 +177,7 @@ def test_random_starts_are_kept_or_fresh(two_by_two: UniformBox) -> None:
     fresh = searched(25, 0.1, keep=False, random=True)
     fresh.prepare(two_by_two, None, torch.Generator())
     assert fresh.kept is None
-    assert float(visit(fresh, network(two_by_two, scale=2.0), two_by_two, sample, None).min()) >= 0
+    assert float(visit(fresh, network(two_by_two, scale=2.0), two_by_two, sample, None).detach().min()) >= 0
 
 
 def test_a_local_mode_refuses_a_support_that_is_not_convex() -> None:

@@ -48,7 +48,6 @@ def make(iterations: int, **changes: Any) -> AuctionModule:
 def fit(module: AuctionModule) -> AuctionModule:
     lightning.Trainer(
         accelerator="cpu",
-        max_steps=module.iterations,
         max_epochs=-1,
         logger=False,
         enable_checkpointing=False,
@@ -122,11 +121,10 @@ def losses(experiment: str) -> list[float]:
 
 def test_the_learning_rate_follows_its_schedule_and_the_misreport_step_does_not(monkeypatch) -> None:
     rates, lengths = [], []
-    step = AdamStep(0.05)
     module = make(
         10,
         lr_schedule=CosineRate(0.0),
-        regret=SearchedRegret(GradientAscent(1, step), TruthfulStart(), True, True, False),
+        regret=SearchedRegret(GradientAscent(1, AdamStep(0.05)), TruthfulStart(), True, True, False),
     )
     adam = torch.optim.Adam.step
     monkeypatch.setattr(
@@ -136,7 +134,7 @@ def test_the_learning_rate_follows_its_schedule_and_the_misreport_step_does_not(
     )
     call = AdamStep.__call__
     monkeypatch.setattr(
-        AdamStep, "__call__", lambda self, g, s: (lengths.append(call(self, g, s)[0].abs().max()), call(self, g, s))[1]
+        AdamStep, "__call__", lambda self, *a: (lengths.append(call(self, *a)[0].abs().max()), call(self, *a))[1]
     )
     fit(module)
     assert rates == pytest.approx([1e-3 * (1 + math.cos(math.pi * t / 10)) / 2 for t in range(10)])

@@ -26,6 +26,7 @@ ORIGIN = ("commit", "command", "versions", "hardware", "threads")
 
 VOLATILE = frozenset(
     {
+        "engine",
         "logger",
         "tags",
         "group",
@@ -94,7 +95,8 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The `train` part of a result, from a training checkpoint, which need not be of a finished run (`completed`).
 
     `revenue` and `regret_sum` are means over the last 1,000 iterations, on training batches and with the training
-    search; `seconds` is wall time without audits; `seconds_per_iteration` the median over logging intervals.
+    search; `seconds` is wall time without audits, `compile_seconds` the part of it before the first iteration;
+    `seconds_per_iteration` is the median over logging intervals.
     """
     state, clock = checkpoint["state_dict"], checkpoint["clock"]
     history = state["history"][: int(state["completed"])]
@@ -104,7 +106,9 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "revenue": revenue,
         "regret_sum": regret_sum,
         "seconds": clock["seconds"],
-        "compile_seconds": 0.0,
+        "compile_seconds": clock["compile_seconds"],
+        "engine": checkpoint["engine"]["name"],
+        "threads": checkpoint["engine"]["threads"],
         "seconds_per_iteration": median(clock["iteration_seconds"]),
     }
 

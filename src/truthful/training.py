@@ -11,13 +11,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from truthful.auction import revenue
 from truthful.data import Valuations
 from truthful.duals import Dual
+from truthful.engine import Eager, Engine, EngineFailed
+from truthful.iteration import Iteration
 from truthful.mechanisms import Mechanism
 from truthful.regret import RegretMode
 from truthful.schedules import BudgetSchedule, RateSchedule
@@ -67,11 +67,8 @@ class Clock:
 class AuctionModule(L.LightningModule):
     """A mechanism, the regret it is trained against, and the price of that regret.
 
-    One iteration (paper, section 2.4, in the order of the released implementation): search misreports; one optimiser
-    step of the network on -revenue + penalty; then the dual's update with regret and revenue from before that step.
-
-    One Lightning training step runs the iterations up to the next multiple of `log_every`, so that Lightning's own
-    work is paid once for all of them.
+    One Lightning training step runs the iterations (`truthful.iteration`) up to the next multiple of `log_every`, so
+    that Lightning's own work is paid once for all of them.
 
     Args:
         mechanism: what is trained.
@@ -91,6 +88,7 @@ class AuctionModule(L.LightningModule):
 
     completed: Tensor
     """Iterations done."""
+    _steps: Iteration
     history: Tensor
     """Revenue and sum of regret of the last iterations, row t % RESULT_WINDOW."""
 
@@ -144,9 +142,11 @@ class AuctionModule(L.LightningModule):
         self.consistent = True
         """False in the middle of an iteration, when the state must not be saved."""
         self.clock = Clock()
+        self._compiled_before = 0.0
         self.iteration_seconds: list[float] = []
         """Mean seconds an iteration, one entry for each Lightning training step."""
-        self._window = torch.zeros(log_every, 2 + setting.n_bidders)
+        self.engine: Engine = Eager()
+        """Executes the iterations; set another before training starts."""
         self.metrics: dict[str, float] = {}
         """What the last Lightning training step measured, the mean over its iterations."""
 
@@ -159,12 +159,36 @@ class AuctionModule(L.LightningModule):
         return repeat(0)
 
     def on_fit_start(self) -> None:
-        """Follow the module to its device."""
+        """Follow the module to its device; make the engine ready."""
+        self.clock.start()
         if self.data.sample is not None:
             self.data.sample = self.data.sample.to(self.device)
-        self._window = self._window.to(self.device)
+        self._window = torch.zeros(self.log_every, 3 + self.setting.n_bidders).to(self.history)
         self.iteration = int(self.completed)
-        self.clock.start()
+        try:
+            steps = self._prepared(self.engine)
+        except EngineFailed as failure:
+            warnings.warn(f"engine: eager, because {self.engine.name} does not work here ({failure})", stacklevel=2)
+            self.engine = Eager()
+            steps = self._prepared(self.engine)
+        object.__setattr__(self, "_steps", steps)  # not a part of this module: its tensors are ours already
+
+    def _prepared(self, engine: Engine) -> Iteration:
+        """The iteration for an engine, compiled if the engine compiles."""
+        parts = (self.mechanism, self.setting, self.regret, self.dual, self._optimizer)
+        steps = Iteration(*parts, self.clip_norm, engine, fuse=not isinstance(engine, Eager))
+        values, rows = self.data(self.iteration)
+        controls = steps.controls([0.0], [1.0], 0)
+        steps.ready(values, rows, generator(self.seed, Stream.START, self.iteration + 1), controls[0])
+        return steps
+
+    @property
+    def eager_seconds(self) -> float:
+        """A rough estimate of what the whole training takes with the eager engine on a CPU core."""
+        parameters = sum(parameter.numel() for parameter in self.mechanism.parameters())
+        operations = 2 * parameters * self.batch * self.setting.n_bidders
+        passes = 3 + 2 * self.regret.evaluations
+        return self.iterations * passes * max(7e-4, operations / 4e10)
 
     def on_fit_end(self) -> None:
         """Stop the clock."""
@@ -172,57 +196,36 @@ class AuctionModule(L.LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Iterate up to the next multiple of `log_every`, or the end, or an interruption."""
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
         first = self.iteration
-        last = self._last = min(self.iterations, first - first % self.log_every + self.log_every)
+        last = min(self.iterations, first - first % self.log_every + self.log_every)
         start = time.perf_counter()
-        gradient_norm = None
-        while self.iteration < last and not self.interrupted:
-            gradient_norm = self._iterate(optimizer, self._window[self.iteration - first])
-        done = self.iteration - first
-        if done:
-            self._measure(first, gradient_norm)
-            self.iteration_seconds.append((time.perf_counter() - start) / done)
-            self.metrics["iterations_per_second"] = 1 / self.iteration_seconds[-1]
-
-    def _iterate(self, optimizer: LightningOptimizer, record: Tensor) -> Tensor | None:
-        """One primal-dual iteration. Writes revenue, regret's sum and each bidder's regret to `record`."""
+        progress = [t / self.iterations for t in range(first, last)]
+        rates = [self._base_rate * self.lr_schedule(share) for share in progress]
+        controls = self._steps.controls(rates, [self.rmax(share) for share in progress], first)
         self.consistent = False
-        progress = self.iteration / self.iterations
-        for group in optimizer.param_groups:
-            group["lr"] = self._base_rate * self.lr_schedule(progress)
-        values, rows = self.data(self.iteration)
-        values = values.to(self.device)
-
-        truthful = self.mechanism(values)
-        mean_revenue = revenue(truthful).mean()
-        starts = generator(self.seed, Stream.START, self.iteration + 1)
-        regret = self.regret(self.mechanism, self.setting, values, truthful, rows, starts)
-        optimizer.zero_grad()
-        self.manual_backward(self.dual(regret, mean_revenue) - mean_revenue)
-        gradient_norm = self._clip()
-        optimizer.step()
-        mean_revenue, regret = mean_revenue.detach(), regret.detach()
-        self.dual.update(regret, mean_revenue, self.rmax(progress))
-
-        record[0], record[1], record[2:] = mean_revenue, regret.sum(), regret
-        self.history[self.iteration % RESULT_WINDOW] = record[:2]
-        self.completed.add_(1)
-        self.iteration += 1
-        self.consistent = True
-        return gradient_norm
-
-    def _clip(self) -> Tensor | None:
-        """Clip the gradient if asked to, and measure it at the last iteration of a training step."""
-        if self.clip_norm is not None:
-            return torch.nn.utils.clip_grad_norm_(self.mechanism.parameters(), self.clip_norm)
-        if self.iteration + 1 == self._last:
-            return torch.nn.utils.get_total_norm([p.grad for p in self.mechanism.parameters() if p.grad is not None])
-        return None
-
-    def _measure(self, first: int, gradient_norm: Tensor | None) -> None:
+        for k, rate in enumerate(rates):
+            values, rows = self.data(self.iteration)
+            starts = generator(self.seed, Stream.START, self.iteration + 1)
+            self._window[k] = self._steps.step(values, rows, starts, controls[k], rate)
+            self.iteration += 1
+            if self.interrupted:
+                break
         window = self._window[: self.iteration - first]
+        self._record(first, window)
+        self.consistent = True
+        self._measure(first, window, rates[len(window) - 1])
+        self.iteration_seconds.append((time.perf_counter() - start) / len(window))
+        self.metrics["iterations_per_second"] = 1 / self.iteration_seconds[-1]
+        self.trainer.should_stop = self.iteration == self.iterations
+
+    def _record(self, first: int, window: Tensor) -> None:
+        """Bring the buffers up to date after some iterations."""
+        rows = torch.arange(first, self.iteration, device=self.history.device) % RESULT_WINDOW
+        self.history[rows[-RESULT_WINDOW:]] = window[-RESULT_WINDOW:, :2]
+        self.completed.fill_(self.iteration)
+        self._steps.count(self.iteration)
+
+    def _measure(self, first: int, window: Tensor, rate: float) -> None:
         finite = window.isfinite().all(-1)
         finite[-1] &= self.dual.multiplier.isfinite().all()
         if not bool(finite.all()):
@@ -232,19 +235,18 @@ class AuctionModule(L.LightningModule):
                 f"regret {float(window[step - first - 1, 1]):g}, multiplier {float(self.dual.multiplier.mean()):g}); "
                 "lower optimizer.lr or dual.rate, or set trainer.clip_norm"
             )
-        mean_revenue, regret_sum, *regret = window.mean(0).tolist()
+        mean_revenue, regret_sum, *regret, _ = window.mean(0).tolist()
         self.metrics = {
             "revenue": mean_revenue,
             "regret": regret_sum / len(regret),
             "regret_sum": regret_sum,
             "regret_ratio": regret_sum / mean_revenue if mean_revenue else float("nan"),
             "multiplier": float(self.dual.multiplier.mean()),
-            "learning_rate": float(self._optimizer.param_groups[0]["lr"]),
+            "learning_rate": rate,
+            "gradient_norm": float(window[-1, -1]),
         }
         if self.dual.uses_budget:
             self.metrics["rmax"] = self.rmax((self.iteration - 1) / self.iterations)
-        if gradient_norm is not None:
-            self.metrics["gradient_norm"] = float(gradient_norm)
         if len(regret) > 1:
             self.metrics |= {f"regret_bidder_{i}": mean for i, mean in enumerate(regret, 1)}
 
@@ -254,9 +256,15 @@ class AuctionModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the clock, which is not part of the mathematics."""
-        checkpoint["clock"] = {"seconds": self.clock.seconds, "iteration_seconds": list(self.iteration_seconds)}
+        checkpoint["clock"] = {
+            "seconds": self.clock.seconds,
+            "compile_seconds": self._compiled_before + self.engine.compile_seconds,
+            "iteration_seconds": list(self.iteration_seconds),
+        }
+        checkpoint["engine"] = {"name": self.engine.name, "threads": torch.get_num_threads()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the clock."""
         self.clock.elapsed = checkpoint["clock"]["seconds"]
+        self._compiled_before = checkpoint["clock"]["compile_seconds"]
         self.iteration_seconds = list(checkpoint["clock"]["iteration_seconds"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,8 @@ def many_starts(instances: Instances, search: ManyStarts, seed: int) -> Points:
 
 def _adam(instances: Instances, search: ManyStarts, instance: Tensor, report: Tensor) -> Points:
     """The best report seen from each start."""
-    rule, state = AdamStep(1.0), None
+    rule = AdamStep(1.0)
+    state: Sequence[Tensor] = rule.begin(report)
     width = instances.width[instance]
     length, decay = search.first_length, (search.last_length / search.first_length) ** (1 / max(1, search.steps - 1))
     best, highest = report, torch.full_like(report[:, 0], -torch.inf)
@@ -44,7 +47,7 @@ def _adam(instances: Instances, search: ManyStarts, instance: Tensor, report: Te
         better = reached > highest
         best = torch.where(better.unsqueeze(-1), report, best)
         highest = torch.where(better, reached, highest)
-        move, state = rule(gradient * width, state)
+        move, *state = rule(gradient * width, *state)
         report = instances.project(instance, report + length * width * move)
         length *= decay
     reached = instances.utility(instance, report)

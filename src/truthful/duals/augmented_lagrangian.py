@@ -45,16 +45,16 @@ class AugmentedLagrangian(Dual):
         self.register_buffer("rho", torch.tensor(float(rho)))
         self.register_buffer("updates", torch.tensor(0))
 
-    def forward(self, regret: Float[Tensor, "n"], revenue: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    def forward(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"]) -> Float[Tensor, "*p"]:
         """The linear and the quadratic penalty."""
-        return (self.multiplier * regret).sum() + self.rho / 2 * regret.square().sum()
+        return (self.multiplier * regret).sum(-1) + self.rho / 2 * regret.square().sum(-1)
 
     @torch.no_grad()
-    def update(self, regret: Float[Tensor, "n"], revenue: Float[Tensor, ""], budget: float) -> None:
+    def update(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"], budget: Float[Tensor, "*p"]) -> None:
         """Appendix B, but with the regret from before the network's step, which costs no further search.
 
         What is not due is multiplied by 0, so that nothing waits for the device.
         """
         self.updates.add_(1)
-        self.multiplier.add_(self.rho * regret * (self.updates % self.update_every == 0))
+        self.multiplier.add_(self.rho.unsqueeze(-1) * regret * (self.updates % self.update_every == 0).unsqueeze(-1))
         self.rho.add_(self.rho_growth * (self.updates % self.rho_every == 0))

@@ -18,11 +18,11 @@ class Dual(nn.Module, ABC):
     """Whether R_max has any effect."""
 
     @abstractmethod
-    def forward(self, regret: Float[Tensor, "n"], revenue: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    def forward(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"]) -> Float[Tensor, "*p"]:
         """The penalty that is added to the negative revenue."""
 
     @abstractmethod
-    def update(self, regret: Float[Tensor, "n"], revenue: Float[Tensor, ""], budget: float) -> None:
+    def update(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"], budget: Float[Tensor, "*p"]) -> None:
         """Move the multiplier, once an iteration, with regret and revenue from before the network's step.
 
         `budget` is the current R_max.

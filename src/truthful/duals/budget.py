@@ -37,12 +37,12 @@ class Budget(Dual):
         self.rate = rate
         self.register_buffer("multiplier", torch.tensor(float(multiplier)))
 
-    def forward(self, regret: Float[Tensor, "n"], revenue: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    def forward(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"]) -> Float[Tensor, "*p"]:
         """g times the sum of regret."""
-        return self.multiplier * regret.sum()
+        return self.multiplier * regret.sum(-1)
 
     @torch.no_grad()
-    def update(self, regret: Float[Tensor, "n"], revenue: Float[Tensor, ""], budget: float) -> None:
+    def update(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"], budget: Float[Tensor, "*p"]) -> None:
         """Eq. 2."""
-        ratio = regret.sum() / revenue.clamp_min(RATIO_FLOOR)
-        self.multiplier.add_(ratio.clamp_min(RATIO_FLOOR).log() - math.log(budget), alpha=self.rate).clamp_min_(0)
+        ratio = regret.sum(-1) / revenue.clamp_min(RATIO_FLOOR)
+        self.multiplier.add_(ratio.clamp_min(RATIO_FLOOR).log() - budget.log(), alpha=self.rate).clamp_min_(0)

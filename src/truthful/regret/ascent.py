@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from truthful.auction import deviation_utility, utility
+from truthful.auction import Outcome, deviation_utility, utility
 from truthful.mechanisms.base import Mechanism
-from truthful.regret.base import Found, Search
+from truthful.regret.base import Found, Run, Search, directly
 from truthful.regret.steps import StepRule
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -31,21 +30,29 @@ class GradientAscent(Search):
         self.steps, self.step = steps, step
 
     def climb(
-        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*s n m"]
+        self,
+        mechanism: Mechanism,
+        setting: Setting,
+        values: Float[Tensor, "*b n m"],
+        start: Float[Tensor, "*s n m"],
+        gradient: Float[Tensor, "*s n m"] | None = None,
+        run: Run = directly,
     ) -> Float[Tensor, "*s n m"]:
         """Only the last iterate."""
-        point, state = start.detach(), None
-        with frozen(mechanism):
-            for _ in range(self.steps):
-                _, gradient = utility_and_gradient(mechanism, values, point)
-                point, state = self._move(setting, point, gradient, state)
+        point = start.detach()
+        state: Sequence[Tensor] = self.step.begin(point)
+        if gradient is not None:
+            point, *state = self._move(setting, point, gradient, state)
+        for _ in range(self.steps - (gradient is not None)):
+            point, *state = run(self._climb_once, mechanism, setting, values, point, *state)
         return point
 
     def __call__(
         self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*s n m"]
     ) -> Found:
         """The best misreport seen, of the start, the iterates and the truth."""
-        point, state = start.detach(), None
+        point = start.detach()
+        state: Sequence[Tensor] = self.step.begin(point)
         with frozen(mechanism), torch.no_grad():
             truth = utility(values, mechanism(values))
             best = values.expand_as(start).clone()
@@ -59,12 +66,19 @@ class GradientAscent(Search):
                 best = torch.where(better.unsqueeze(-1), point, best)
                 best_utility = torch.where(better, reached, best_utility)
                 if k < self.steps:
-                    point, state = self._move(setting, point, gradient, state)
+                    point, *state = self._move(setting, point, gradient, state)
         return Found(best, best_utility - truth, point)
 
-    def _move(self, setting: Setting, point: Tensor, gradient: Tensor, state: Any) -> tuple[Tensor, Any]:
-        move, state = self.step(gradient, state)
-        return setting.project(point + move), state
+    def _climb_once(
+        self, mechanism: Mechanism, setting: Setting, values: Tensor, point: Tensor, *state: Tensor
+    ) -> tuple[Tensor, ...]:
+        with frozen(mechanism):
+            _, gradient = utility_and_gradient(mechanism, values, point)
+        return self._move(setting, point, gradient, state)
+
+    def _move(self, setting: Setting, point: Tensor, gradient: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        move, *state = self.step(gradient, *state)
+        return (setting.project(point + move), *state)
 
 
 def utility_and_gradient(
@@ -89,3 +103,17 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
+
+
+def gradient_at_truth(values: Float[Tensor, "*b n m"], truthful: Outcome) -> Float[Tensor, "*b n m"]:
+    """Each bidder's gradient of his utility in his own report, at the truth, detached.
+
+    `truthful` is the outcome at `values` with its graph, and `values` requires a gradient: all deviations at the truth
+    are the same profile, so that no further evaluation of the mechanism is needed. The graph is kept.
+    """
+    honest = utility(values.detach(), truthful)
+    own = []
+    for bidder in range(values.shape[-2]):
+        (gradient,) = torch.autograd.grad(honest[..., bidder].sum(), values, retain_graph=True)
+        own.append(gradient[..., bidder, :])
+    return torch.stack(own, -2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +28,36 @@ class Found:
     """The last iterate, which need not be the best."""
 
 
+Run = Callable[..., Any]
+"""How a function of a module and tensors is executed, run(function, module, *arguments): as it is, or compiled (see
+`truthful.engine`)."""
+
+
+def directly(function: Callable[..., Any], module: nn.Module, *arguments: Any) -> Any:
+    """Execute it as it is."""
+    return function(module, *arguments)
+
+
 class Search(ABC):
     """Looks for profitable misreports in the support. Changes none of its inputs and no parameter's gradient."""
 
+    steps: int
+    """Gradient steps it takes."""
+
     @abstractmethod
     def climb(
-        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*s n m"]
+        self,
+        mechanism: Mechanism,
+        setting: Setting,
+        values: Float[Tensor, "*b n m"],
+        start: Float[Tensor, "*s n m"],
+        gradient: Float[Tensor, "*s n m"] | None = None,
+        run: Run = directly,
     ) -> Float[Tensor, "*s n m"]:
-        """Only the last iterate, for training, which evaluates it anyway."""
+        """Only the last iterate, for training, which evaluates it anyway.
+
+        `gradient` is the gradient at the start where the caller has it already; `run` executes the other steps.
+        """
 
     @abstractmethod
     def __call__(
@@ -43,11 +67,23 @@ class Search(ABC):
 
 
 class RegretMode(nn.Module, ABC):
-    """The regret that training sees. Kept misreports are a buffer of the mode, and so in the checkpoint."""
+    """The regret that training sees. Kept misreports are a buffer of the mode, and so in the checkpoint.
+
+    A visit of a batch has four parts: `begin` draws and looks up, `find` searches for misreports, `forward` is the
+    regret there, `store` keeps them. The two in the middle are functions of tensors alone (no randomness, nothing that
+    waits for a device, no shape that depends on a number), so that an engine can compile them, and take any number of
+    leading axes before the batch.
+    """
 
     local: bool
     """Whether only the truth's neighbourhood is searched, relying on the sufficiency of local incentive
     compatibility."""
+    evaluations: int
+    """Evaluations of all deviations, forward and backward, that a search takes: what an iteration costs."""
+    staged: bool = False
+    """Whether the search is long enough to be executed by itself, before the truthful outcome is there."""
+    starts_at_truth: bool = False
+    """Whether the search begins at the truth at every visit, and so can use the truthful outcome's gradient."""
 
     @abstractmethod
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
@@ -58,17 +94,40 @@ class RegretMode(nn.Module, ABC):
         """
 
     @abstractmethod
+    def begin(
+        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """What the search starts from: kept misreports, or draws from `generator`, which is for this iteration alone.
+
+        `rows` are the rows of the fixed sample that `values` are, None for a fresh batch.
+        """
+
+    @abstractmethod
+    def find(
+        self,
+        mechanism: Mechanism,
+        setting: Setting,
+        values: Float[Tensor, "*b n m"],
+        begun: tuple[Tensor, ...],
+        truthful: Outcome | None = None,
+        run: Run = directly,
+    ) -> Float[Tensor, "*b n m"]:
+        """Misreports, detached.
+
+        `truthful` is the mechanism's outcome at `values` with its graph, None in a `staged` mode. Where the mode
+        `starts_at_truth`, `values` require a gradient.
+        """
+
+    @abstractmethod
     def forward(
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "b n m"],
+        values: Float[Tensor, "*b n m"],
         truthful: Outcome,
-        rows: slice | None,
-        generator: torch.Generator,
-    ) -> Float[Tensor, "n"]:
-        """Regret per bidder, the mean over the batch, differentiable in the mechanism.
+        misreport: Float[Tensor, "*b n m"],
+    ) -> Float[Tensor, "*p n"]:
+        """Regret per bidder, the mean over the batch, differentiable in the mechanism."""
 
-        `truthful` is the mechanism's outcome at `values` (with its graph); `rows` are the rows of the fixed sample
-        that `values` are, None for a fresh batch; `generator` is for this iteration's starting points.
-        """
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
+        """Store what was found for the next visit, if the mode does."""

@@ -7,10 +7,14 @@ from torch import Tensor
 
 from truthful.auction import Outcome, deviation_utility, utility
 from truthful.mechanisms.base import Mechanism
-from truthful.regret.base import RegretMode, Search
-from truthful.regret.starts import Start
+from truthful.regret.ascent import gradient_at_truth
+from truthful.regret.base import RegretMode, Run, Search, directly
+from truthful.regret.starts import Start, TruthfulStart
 from truthful.settings.base import Setting
 from truthful.shapes import Float
+
+UNROLLED = 2
+"""Searches of up to so many steps are executed together with what follows, longer ones step by step before it."""
 
 
 class SearchedRegret(RegretMode):
@@ -31,6 +35,9 @@ class SearchedRegret(RegretMode):
         super().__init__()
         self.search, self.start, self.keep, self.local = search, start, keep, local
         self.assume_sufficient = assume_sufficient
+        self.evaluations = search.steps
+        self.staged = search.steps > UNROLLED
+        self.starts_at_truth = isinstance(start, TruthfulStart) and not keep and not self.staged
         self.register_buffer("kept", None)
 
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
@@ -50,19 +57,39 @@ class SearchedRegret(RegretMode):
             )
         self.kept = self.start(setting, sample, generator).clone()
 
+    def begin(
+        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """The starting misreports."""
+        return (self.start(setting, values, generator) if self.kept is None else self.kept[rows],)
+
+    def find(
+        self,
+        mechanism: Mechanism,
+        setting: Setting,
+        values: Float[Tensor, "*b n m"],
+        begun: tuple[Tensor, ...],
+        truthful: Outcome | None = None,
+        run: Run = directly,
+    ) -> Float[Tensor, "*b n m"]:
+        """The last iterate; at the truth the first gradient comes from the truthful outcome."""
+        gradient = gradient_at_truth(values, truthful) if self.starts_at_truth and truthful is not None else None
+        return self.search.climb(mechanism, setting, values.detach(), begun[0], gradient, run)
+
     def forward(
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "b n m"],
+        values: Float[Tensor, "*b n m"],
         truthful: Outcome,
-        rows: slice | None,
-        generator: torch.Generator,
-    ) -> Float[Tensor, "n"]:
-        """Regret per bidder at the last iterate."""
-        start = self.start(setting, values, generator) if self.kept is None else self.kept[rows]
-        misreport = self.search.climb(mechanism, setting, values, start)
+        misreport: Float[Tensor, "*b n m"],
+    ) -> Float[Tensor, "*p n"]:
+        """relu of the gain, the mean over the batch."""
+        values = values.detach()
+        gain = deviation_utility(mechanism, values, misreport) - utility(values, truthful)
+        return gain.relu().mean(-2)
+
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
+        """Even where it is worse than the one before."""
         if self.kept is not None:
             self.kept[rows] = misreport
-        gain = deviation_utility(mechanism, values, misreport) - utility(values, truthful)
-        return gain.relu().mean(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +13,12 @@ class StepRule(ABC):
     """Turns gradients into moves. It starts afresh at every visit of a sample; its state is the caller's."""
 
     @abstractmethod
-    def __call__(self, gradient: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """The move along `gradient` and the state for the next call; `state` is None on the first."""
+    def begin(self, point: Tensor) -> tuple[Tensor, ...]:
+        """The state before the first move from `point`."""
+
+    @abstractmethod
+    def __call__(self, gradient: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """The move along `gradient`, and the state for the next call after it."""
 
 
 class AdamStep(StepRule):
@@ -30,17 +33,20 @@ class AdamStep(StepRule):
     def __init__(self, length: float) -> None:
         self.length = _positive(length)
 
-    def __call__(self, gradient: Tensor, state: tuple[Tensor, Tensor, int] | None) -> tuple[Tensor, Any]:
+    def begin(self, point: Tensor) -> tuple[Tensor, ...]:
+        """First and second moment, and the powers of their decay rates (in float64: 1 - rate^t is small)."""
+        one = torch.ones((), dtype=torch.float64, device=point.device)
+        return torch.zeros_like(point), torch.zeros_like(point), one, one
+
+    def __call__(self, gradient: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One Adam move of ascent."""
-        if state is None:
-            mean, square, t = (1 - self.BETA1) * gradient, (1 - self.BETA2) * gradient.square(), 1
-        else:
-            mean, square, t = state[0], state[1], state[2] + 1
-            mean = torch.lerp(gradient, mean, self.BETA1)
-            square = torch.lerp(gradient.square(), square, self.BETA2)
-        scale = self.length / (1 - self.BETA1**t)
-        move = scale * mean / ((square / (1 - self.BETA2**t)).sqrt() + self.EPSILON)
-        return move, (mean, square, t)
+        mean, square, power1, power2 = state
+        power1, power2 = self.BETA1 * power1, self.BETA2 * power2
+        mean = torch.lerp(gradient, mean, self.BETA1)
+        square = torch.lerp(gradient.square(), square, self.BETA2)
+        scale = self.length / (1 - power1)
+        move = scale * mean / ((square / (1 - power2)).sqrt() + self.EPSILON)
+        return move, mean, square, power1, power2
 
 
 class GradientStep(StepRule):
@@ -53,9 +59,13 @@ class GradientStep(StepRule):
     def __init__(self, length: float) -> None:
         self.length = _positive(length)
 
-    def __call__(self, gradient: Tensor, state: None) -> tuple[Tensor, None]:
+    def begin(self, point: Tensor) -> tuple[Tensor, ...]:
+        """It has no memory."""
+        return ()
+
+    def __call__(self, gradient: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One move of ascent."""
-        return self.length * gradient, None
+        return (self.length * gradient,)
 
 
 def _positive(length: float) -> float:
