@@ -10,10 +10,12 @@ python evaluate.py run=outputs/<run>              audit it again
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,16 +36,30 @@ from truthful.app import (
     whole_number,
 )
 from truthful.errors import UserError
-from truthful.results import CHECKPOINT, JOURNAL, ORIGIN, RESULT, provenance, read_json, train_summary, write_json
+from truthful.results import (
+    CHECKPOINT,
+    JOURNAL,
+    ORIGIN,
+    RESULT,
+    config_hash,
+    provenance,
+    read_json,
+    train_summary,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from lightning import Trainer
     from lightning.pytorch.loggers import Logger
     from rich.console import Console
 
+    from truthful.loop import TrainingLoop
+    from truthful.population_training import PopulationModule
     from truthful.training import AuctionModule
 
 CONF = Path(__file__).resolve().parent / "conf"
+VARIABLE = ("rmax.start", "rmax.end", "optimizer.lr", "dual.rate", "dual.multiplier")
+"""Keys that the members of a population may differ in, beside the seed."""
 
 
 @answer_mistakes
@@ -56,25 +72,28 @@ def train(composed: DictConfig) -> None:
             raise UserError(f"{run.shown_folder / RESULT} belongs to another configuration; choose another folder")
         sys.stdout.write(f"{run.shown_folder} is complete, see {run.shown_folder / RESULT}\n")
         return
-    for key, least in (("iterations", 1), ("batch", 1), ("depth", 1), ("seed", 0)):
+    for key, least in (("iterations", 1), ("batch", 1), ("depth", 1), ("seed", 0), ("population", 1)):
         whole_number(run.config, key, least)
 
     from rich.console import Console
 
     from truthful import checkpoints, logging
     from truthful.console import show_choices
+    from truthful.training import AuctionModule
 
     console = Console()
-    module = build_module(run.config, console)
+    members = member_runs(run)
+    module = build_module(run.config, console) if members == [run] else build_population(members, console)
     done, engine = 0, None
     if run.started and (run.folder / CHECKPOINT).exists():
         saved = load_checkpoint(run)
         done, engine = int(saved["state_dict"]["completed"]), saved["engine"]
     set_engine(module, run.config, engine, console)
     result = describe_run(run)
-    show_choices(console, result, module.setting, facts(run, module, result["threads"], done))
+    first = module.members[0]
+    show_choices(console, result, first.setting, facts(run, module, result["threads"], done))
     recipe = run.config["recipe"]
-    if recipe["note"] and module.dual.uses_budget and run.config["rmax"].get("start") == recipe["rmax_start"]:
+    if recipe["note"] and first.dual.uses_budget and run.config["rmax"].get("start") == recipe["rmax_start"]:
         console.print(f"warning: {recipe['note']}", style="yellow")
     trainer = build_trainer(run, module, console, result)
     trainer.loggers = loggers = build_loggers(run, result)
@@ -87,8 +106,11 @@ def train(composed: DictConfig) -> None:
         if done < module.iterations:
             fit(run, module, trainer, resume=done > 0)
         checkpoint = checkpoints.load(run.folder / CHECKPOINT)
-        checkpoints.restore_mechanism(module.mechanism, checkpoint)
-        finish(run, module, checkpoint, result, loggers, console)
+        if isinstance(module, AuctionModule):
+            checkpoints.restore_mechanism(module.mechanism, checkpoint)
+            finish(run, module, checkpoint, result, loggers, console)
+        else:
+            finish_population(run, members, module, result, loggers, console)
         succeeded = True
     finally:
         logging.finish(loggers, failed=not succeeded)
@@ -123,7 +145,41 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
     return module
 
 
-def set_engine(module: AuctionModule, config: dict[str, Any], saved: dict[str, Any] | None, console: Console) -> None:
+def member_runs(run: Run) -> list[Run]:
+    """The runs that a population consists of: those of its seeds alone, in folders of their own.
+
+    Member k has the seed seed + k and the k-th entry of each list in `vary`.
+    """
+    size, vary = run.config["population"], run.config["vary"] or {}
+    if not isinstance(vary, dict):
+        raise UserError(f"vary must map keys to lists, such as vary={{rmax.end:[1e-4,2e-4]}}, got {vary!r}")
+    if size == 1 and not vary:
+        return [run]
+    members = []
+    for k in range(size):
+        config = copy.deepcopy(run.config) | {"population": 1, "vary": None, "seed": run.config["seed"] + k}
+        for key, entries in vary.items():
+            if not isinstance(entries, list) or len(entries) != size:
+                raise UserError(f"vary.{key} must be a list of {size} entries, one a member, got {entries!r}")
+            node, _, name = key.rpartition(".")
+            target = config.get(node, {})
+            if key not in VARIABLE or name not in target:
+                possible = [other for other in VARIABLE if other.rpartition(".")[2] in config[other.rpartition(".")[0]]]
+                raise UserError(f"vary cannot vary {key}; it can vary {', '.join(possible)}")
+            target[name] = entries[k]
+        folder = run.folder / f"member_{config['seed']}"
+        members.append(replace(run, folder=folder, config=config, hash=config_hash(config)))
+    return members
+
+
+def build_population(members: list[Run], console: Console) -> PopulationModule:
+    """All members, wired."""
+    from truthful.population_training import PopulationModule
+
+    return PopulationModule([build_module(member.config, console) for member in members])
+
+
+def set_engine(module: TrainingLoop, config: dict[str, Any], saved: dict[str, Any] | None, console: Console) -> None:
     """Choose the engine; a run that goes on goes on with the engine and the threads that it began with."""
     import torch
 
@@ -179,7 +235,7 @@ def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
     return [build(run.config["logger"], name, run=info) for name in run.config["logger"]]
 
 
-def build_trainer(run: Run, module: AuctionModule, console: Console, result: dict[str, Any]) -> Trainer:
+def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict[str, Any]) -> Trainer:
     """Lightning's Trainer with our callbacks, and no loggers yet. Checkpoints keep the origin that `result` tells."""
     import lightning
     from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -188,7 +244,7 @@ def build_trainer(run: Run, module: AuctionModule, console: Console, result: dic
 
     quieten_lightning()
     options = run.config["trainer"]
-    audits = PeriodicAudit(options["audit_every"], options["audit_samples"], module.seed, run.folder)
+    audits = PeriodicAudit(options["audit_every"], options["audit_samples"], module.members[0].seed, run.folder)
     origin = {key: result[key] for key in ORIGIN}
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash, "origin": origin}
     progress = [ShowProgress(console, audits)] if options["progress"] else []
@@ -208,10 +264,10 @@ def build_trainer(run: Run, module: AuctionModule, console: Console, result: dic
         raise UserError(f"trainer.accelerator={options['accelerator']}: {error}") from error
 
 
-def fit(run: Run, module: AuctionModule, trainer: Trainer, resume: bool) -> None:
+def fit(run: Run, module: TrainingLoop, trainer: Trainer, resume: bool) -> None:
     """Train to the end, from the checkpoint if there is one."""
     from truthful.callbacks import TrainingInterrupted
-    from truthful.training import TrainingDiverged
+    from truthful.loop import TrainingDiverged
 
     try:
         trainer.fit(module, ckpt_path=run.folder / CHECKPOINT if resume else None, weights_only=True)
@@ -265,6 +321,50 @@ def finish(
     console.print(f"audit again: python evaluate.py run={run.shown_folder} audit.seed=1", soft_wrap=True)
 
 
+def finish_population(
+    run: Run,
+    members: list[Run],
+    module: PopulationModule,
+    result: dict[str, Any],
+    loggers: list[Logger],
+    console: Console,
+) -> None:
+    """Finish every member in its own folder, then write a result.json that lists them."""
+    import torch
+    from rich.console import Console as Quiet
+
+    from truthful import checkpoints, logging
+    from truthful.console import show_members
+
+    listed: list[dict[str, Any]] = []
+    for member, own in zip(members, module.members, strict=True):
+        if own.seed in module.failed:
+            listed.append({"seed": own.seed, "folder": member.folder.name, "failed": module.failed[own.seed]})
+            continue
+        if (member.folder / RESULT).exists():
+            own_result = read_json(member.folder / RESULT)
+        else:
+            own_result = describe_run(member)
+            identity = {"config": member.config, "choices": member.choices, "config_hash": member.hash}
+            origin = {key: own_result[key] for key in ORIGIN}
+            checkpoint = module.member_checkpoint(own) | {"run": identity | {"origin": origin}}
+            checkpoints.save(member.folder / CHECKPOINT, lambda path, saved=checkpoint: torch.save(saved, path))
+            finish(member, own, checkpoint, own_result, [], Quiet(quiet=True))
+        audited = {
+            key: own_result["audit"][key] for key in ("revenue", "revenue_se", "regret", "regret_se", "regret_sum")
+        }
+        listed.append({"seed": own.seed, "folder": member.folder.name, "config_hash": member.hash, **audited})
+    write_json(run.folder / RESULT, result | {"population": len(members), "members": listed})
+    show_members(console, listed, f"setting {result['setting']}, audit={run.config['audit']['tier']}")
+    console.print(f"everything is in {run.shown_folder}/member_<seed>", soft_wrap=True)
+    for entry in listed:
+        numbers = {f"audit/member_{entry['seed']}/{key}": entry[key] for key in ("revenue", "regret") if key in entry}
+        logging.log_metrics(loggers, numbers, module.iteration)
+    if module.failed:
+        failed = "; ".join(f"seed {seed}: {reason}" for seed, reason in module.failed.items())
+        raise UserError(f"{len(module.failed)} of {len(members)} members diverged and were given up: {failed}")
+
+
 def describe_run(run: Run) -> dict[str, Any]:
     """What result.json says that is known before training."""
     from truthful.console import published_dict
@@ -273,19 +373,22 @@ def describe_run(run: Run) -> dict[str, Any]:
     return {**description, "config_hash": run.hash, **provenance(), "published": published_dict(description)}
 
 
-def facts(run: Run, module: AuctionModule, threads: int, done: int) -> dict[str, str]:
+def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, str]:
     """The composed choices in words."""
     from truthful.engine import Prepared
 
     config, choices = run.config, run.choices
     chosen = {name: f"{choices[name]} ({arguments(config[name])})" for name in ("regret", "mechanism", "dual")}
-    if module.dual.uses_budget:
+    first = module.members[0]
+    if first.dual.uses_budget:
         chosen["rmax"] = f"{choices['rmax']} ({arguments(config['rmax'])})"
     return {
         **chosen,
         "optimizer": f"{choices['optimizer']} ({arguments(config['optimizer'])}), {choices['lr_schedule']} rate",
         "data": f"{choices['data']} ({arguments(config['data'])})",
-        "training": f"{module.iterations} iterations of {module.batch} profiles, seed {module.seed}"
+        "training": f"{module.iterations} iterations of {first.batch} profiles, seed {first.seed}"
+        + (f" to {module.members[-1].seed}, {len(module.members)} networks at once" if len(module.members) > 1 else "")
+        + (f", differing in {vary}" if (vary := config["vary"]) else "")
         + (f", continued after iteration {done}" if done else ""),
         "audit": arguments(config["audit"]),
         "engine": f"{module.engine.name}, {threads} thread{'s' if threads > 1 else ''}"

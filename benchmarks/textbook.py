@@ -1,6 +1,6 @@
 """RegretNet's training step as the literature's code writes it, in plain PyTorch: the reference for timings.
 
-Masks and tiling: the batch is repeated once a bidder, the misreports are masked in, and every pass is a pass of its own.
+Masks and tiling: the batch is repeated once a bidder, the misreports are masked in, every pass is a pass of its own.
 The same algorithm as `truthful.iteration`, nothing shared and nothing frozen.
 """
 
@@ -39,7 +39,8 @@ class Textbook:
             bids = tiled * (1 - mask) + misreport.unsqueeze(0).repeat(n, 1, 1, 1) * mask
             outcome = self.network(bids.reshape(n * batch, n, m))
             won = (tiled.reshape(n * batch, n, m) * outcome.allocation).sum(-1)
-            return ((won - outcome.payment).reshape(n, batch, n) * own).sum(-1).transpose(0, 1)
+            utility: Tensor = ((won - outcome.payment).reshape(n, batch, n) * own).sum(-1)
+            return utility.transpose(0, 1)
 
         misreport = nn.Parameter(start.clone())
         ascent = torch.optim.Adam([misreport], lr=self.length, eps=1e-7)

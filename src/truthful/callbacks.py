@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any
 
@@ -18,17 +19,17 @@ from truthful import checkpoints
 from truthful.auditing import audit
 from truthful.console import SECONDS_BETWEEN_LINES
 from truthful.logging import log_image, log_metrics
+from truthful.loop import TrainingDiverged, TrainingLoop
 from truthful.plots import can_show_allocation, save_allocation
 from truthful.results import CHECKPOINT
 from truthful.streams import Stream
-from truthful.training import AuctionModule, TrainingDiverged
 
 
 class TrainingInterrupted(RuntimeError):
     """Training was asked to stop; it can be continued."""
 
 
-def crossed(module: AuctionModule, every: int) -> bool:
+def crossed(module: TrainingLoop, every: int) -> bool:
     """Whether the last training step reached or passed a multiple of `every` iterations."""
     before = (module.iteration - 1) // module.log_every * module.log_every
     return module.iteration // every > before // every
@@ -37,13 +38,13 @@ def crossed(module: AuctionModule, every: int) -> bool:
 class LogMetrics(Callback):
     """Send what each training step measured to the loggers."""
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingLoop, *_: Any) -> None:
         """After each training step."""
         log_metrics(trainer.loggers, pl_module.metrics, pl_module.iteration)
 
 
 class PeriodicAudit(Callback):
-    """A `fast` audit on held-out profiles during training, off the training clock.
+    """A `fast` audit on held-out profiles during training, off the training clock; of a population, the means.
 
     Args:
         every: iterations between audits; 0: none.
@@ -56,21 +57,26 @@ class PeriodicAudit(Callback):
         self.every, self.samples, self.seed, self.pictures = every, samples, seed, pictures
         self.latest: dict[str, float] = {}
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingLoop, *_: Any) -> None:
         """Every `every` iterations, but not at the end, where the final audit is."""
         if not self.every or not crossed(pl_module, self.every) or pl_module.iteration == pl_module.iterations:
             return
         if not pl_module.is_finite():  # what comes next will say so
             return
         with pl_module.clock.paused():
-            report = audit(pl_module.mechanism, pl_module.setting, "fast", self.samples, self.seed, Stream.HELD_OUT)
             names = ("revenue", "regret", "regret_sum", "regret_p95", "regret_max")
-            self.latest = {name: getattr(report, name) for name in names}
+            reports = [
+                audit(member.mechanism, member.setting, "fast", self.samples, self.seed, Stream.HELD_OUT)
+                for member in pl_module.members
+                if member.is_finite()
+            ]
+            self.latest = {name: fmean(getattr(report, name) for report in reports) for name in names}
             metrics = {f"held_out/{name}": number for name, number in self.latest.items()}
             log_metrics(trainer.loggers, metrics, pl_module.iteration)
-            if can_show_allocation(pl_module.setting):
+            first = pl_module.members[0]
+            if can_show_allocation(first.setting):
                 path = self.pictures / "allocation.png"
-                save_allocation(pl_module.mechanism, pl_module.setting, path)
+                save_allocation(first.mechanism, first.setting, path)
                 log_image(trainer.loggers, "allocation", path, pl_module.iteration)
 
 
@@ -93,7 +99,7 @@ class Checkpoints(Callback):
         """Add what identifies the run."""
         checkpoint["run"] = self.run
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: AuctionModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: TrainingLoop) -> None:
         """Take over the signals."""
         if threading.current_thread() is not threading.main_thread():
             return
@@ -105,7 +111,7 @@ class Checkpoints(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, stop)
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingLoop, *_: Any) -> None:
         """Save when it is time; stop when asked to."""
         if pl_module.interrupted and pl_module.iteration < pl_module.iterations:
             raise TrainingInterrupted(f"interrupted after iteration {pl_module.iteration}")
@@ -118,7 +124,7 @@ class Checkpoints(Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what can be continued from; after a NaN, the last good checkpoint stays."""
-        assert isinstance(pl_module, AuctionModule)
+        assert isinstance(pl_module, TrainingLoop)
         diverged = isinstance(exception, TrainingDiverged) or not pl_module.is_finite()
         if pl_module.consistent and pl_module.iteration and not diverged:
             self._save(trainer, pl_module)
@@ -129,7 +135,7 @@ class Checkpoints(Callback):
             signal.signal(number, handler)
         self._handlers.clear()
 
-    def _save(self, trainer: L.Trainer, module: AuctionModule) -> None:
+    def _save(self, trainer: L.Trainer, module: TrainingLoop) -> None:
         checkpoints.save(self.path, lambda path: trainer.save_checkpoint(path))
 
 
@@ -146,7 +152,7 @@ class ShowProgress(Callback):
         self._bar: Progress | None = None
         self._last_line = 0.0
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: AuctionModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: TrainingLoop) -> None:
         """Draw the bar."""
         self._bar = Progress(
             BarColumn(bar_width=20),
@@ -161,7 +167,7 @@ class ShowProgress(Callback):
         self._task = self._bar.add_task("", total=pl_module.iterations, completed=pl_module.iteration, numbers="")
         self._last_line = time.monotonic()
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AuctionModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingLoop, *_: Any) -> None:
         """Show the latest numbers."""
         if not pl_module.metrics or self._bar is None:
             return
@@ -188,7 +194,7 @@ class ShowProgress(Callback):
         if self._bar is not None:
             self._bar.stop()
 
-    def _numbers(self, module: AuctionModule) -> str:
+    def _numbers(self, module: TrainingLoop) -> str:
         shown = module.metrics
         parts = [
             f"{shown['iterations_per_second']:.0f} it/s",

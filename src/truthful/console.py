@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -123,6 +124,32 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         show_certificate(console, audit["certificate"])
     for flag in audit["flags"]:
         console.print(f"flag {flag}: {FLAGS[flag]}", style="bold red", soft_wrap=True)
+
+
+def show_members(console: Console, members: list[dict[str, Any]], title: str) -> None:
+    """Audited numbers of each member of a population, and their mean with its standard error over members."""
+    table = Table(title=title)
+    for column in ("seed", "revenue", "regret", "regret_sum"):
+        table.add_column(column, justify="right")
+    done = [member for member in members if "regret" in member]
+    for member in members:
+        if "failed" in member:
+            table.add_row(str(member["seed"]), "diverged", "", "")
+            continue
+        table.add_row(
+            str(member["seed"]),
+            f"{member['revenue']:.4f} ± {member['revenue_se']:.4f}",
+            f"{member['regret']:.5f} ± {member['regret_se']:.5f}",
+            f"{member['regret_sum']:.5f}",
+        )
+    if len(done) > 1:
+        means = [
+            f"{fmean(m[key] for m in done):{form}} ± {stdev(m[key] for m in done) / len(done) ** 0.5:{form}}"
+            for key, form in (("revenue", ".4f"), ("regret", ".5f"), ("regret_sum", ".5f"))
+        ]
+        table.add_section()
+        table.add_row("mean", *means)
+    console.print(table)
 
 
 def show_certificate(console: Console, certificate: dict[str, Any]) -> None:

@@ -65,12 +65,12 @@ class Iteration(nn.Module):
 
     def step(
         self,
-        values: Float[Tensor, "*p b n m"],
+        values: Float[Tensor, "b n m"],
         rows: slice | None,
         generator: torch.Generator,
-        controls: Float[Tensor, "*p 4"],
+        controls: Float[Tensor, "4"],
         rate: float,
-    ) -> Float[Tensor, "*p k"]:
+    ) -> Float[Tensor, "k"]:
         """Do it. Returns revenue, the sum of regret, each bidder's regret, the gradient's norm.
 
         Args:
@@ -80,7 +80,8 @@ class Iteration(nn.Module):
             controls: a row of `controls`.
             rate: the learning rate in it, for an optimiser that is not part of the function.
         """
-        record, misreport, gradients = self.ready(values, rows, generator, controls)()
+        begun = self.regret.begin(self.setting, values, rows, generator)
+        record, misreport, gradients = self.ready(values, begun, controls)()
         self.regret.store(rows, misreport)
         if self.adam is None:
             for parameter, gradient in zip(self.mechanism.parameters(), gradients, strict=True):
@@ -91,14 +92,9 @@ class Iteration(nn.Module):
         return record
 
     def ready(
-        self,
-        values: Float[Tensor, "*p b n m"],
-        rows: slice | None,
-        generator: torch.Generator,
-        controls: Float[Tensor, "*p 4"],
+        self, values: Float[Tensor, "*p b n m"], begun: tuple[Tensor, ...], controls: Float[Tensor, "*p 4"]
     ) -> Callable[[], tuple[Tensor, Tensor, list[Tensor]]]:
         """An iteration, all but done: nothing has changed yet. Raises EngineFailed if the engine does not work."""
-        begun = self.regret.begin(self.setting, values, rows, generator)
         if self.regret.staged:
             begun = (self.regret.find(self.mechanism, self.setting, values, begun, run=self.engine.run),)
         return self.engine.ready(Iteration.update, self, values, begun, controls)
@@ -160,6 +156,12 @@ class FusedAdam(nn.Module):
             self.register_buffer(f"mean_{k}", state["exp_avg"])
             self.register_buffer(f"square_{k}", state["exp_avg_sq"])
             self._steps.append(state["step"])
+
+    def adopt(self, optimizer: Optimizer) -> None:
+        """Make these buffers the optimiser's state."""
+        for k, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            optimizer.state[parameter]["exp_avg"] = getattr(self, f"mean_{k}")
+            optimizer.state[parameter]["exp_avg_sq"] = getattr(self, f"square_{k}")
 
     @staticmethod
     def can_be(optimizer: Optimizer) -> bool:

@@ -95,8 +95,8 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The `train` part of a result, from a training checkpoint, which need not be of a finished run (`completed`).
 
     `revenue` and `regret_sum` are means over the last 1,000 iterations, on training batches and with the training
-    search; `seconds` is wall time without audits, `compile_seconds` the part of it before the first iteration;
-    `seconds_per_iteration` is the median over logging intervals.
+    search; `seconds` is wall time without audits, `compile_seconds` the part of it before the first iteration,
+    both of the whole `population` trained together; `seconds_per_iteration` is the median over logging intervals.
     """
     state, clock = checkpoint["state_dict"], checkpoint["clock"]
     history = state["history"][: int(state["completed"])]
@@ -109,6 +109,7 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "compile_seconds": clock["compile_seconds"],
         "engine": checkpoint["engine"]["name"],
         "threads": checkpoint["engine"]["threads"],
+        "population": checkpoint["engine"]["population"],
         "seconds_per_iteration": median(clock["iteration_seconds"]),
     }
 

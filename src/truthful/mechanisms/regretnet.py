@@ -88,9 +88,9 @@ class RegretNet(Mechanism):
 
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids; bids must not be negative."""
-        flat = bids.flatten(-2)
-        allocation = self._allocation(self.allocation_network(flat))
-        fraction = torch.sigmoid(self.payment_network(flat))
+        profiles = bids.reshape(-1, self.n_bidders * self.n_items)  # one matrix product a layer, whatever the axes
+        allocation = self._allocation(self.allocation_network(profiles)).reshape(bids.shape)
+        fraction = torch.sigmoid(self.payment_network(profiles)).reshape(bids.shape[:-1])
         return Outcome(allocation, fraction * (bids * allocation).sum(-1))
 
     def _allocation(self, scores: Float[Tensor, "*b s"]) -> Float[Tensor, "*b n m"]:
