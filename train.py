@@ -87,7 +87,7 @@ def train(composed: DictConfig) -> None:
     done, engine = 0, None
     if run.started and (run.folder / CHECKPOINT).exists():
         saved = load_checkpoint(run)
-        done, engine = int(saved["state_dict"]["completed"]), saved["engine"]
+        done, engine = saved["completed"], saved["engine"]
     set_engine(module, run.config, engine, console)
     result = describe_run(run)
     first = module.members[0]

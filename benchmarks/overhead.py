@@ -43,7 +43,7 @@ def bare(module: AuctionModule, iterations: int, engine: Engine) -> float:
     starts = generator(module.seed, Stream.START)
 
     def iterate(iteration: int) -> None:
-        steps.step(*module.data(iteration), starts, controls, 1e-3)
+        steps.step(*module.data(iteration), starts, controls, 1e-3, 1)
 
     iterate(0)
     start = time.perf_counter()

@@ -75,7 +75,7 @@ class Case:
         )
         controls = steps.controls([1e-3], [1e-2], 0)[0]
         rows, generator = slice(0, self.batch), torch.Generator()
-        return lambda: steps.step(self.values, rows, generator, controls, 1e-3)
+        return lambda: steps.step(self.values, rows, generator, controls, 1e-3, 1)
 
     def textbook(self) -> Callable[[], Any]:
         """The literature's rendering. Its step is on the CPU."""

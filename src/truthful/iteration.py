@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,6 +14,7 @@ from truthful.auction import revenue
 from truthful.duals import Dual
 from truthful.engine import Engine
 from truthful.mechanisms import Mechanism
+from truthful.optimizers import Soap, soap_update, turn, turn_is_due
 from truthful.regret import RegretMode
 from truthful.settings import Setting
 from truthful.shapes import Float
@@ -26,10 +28,10 @@ class Iteration(nn.Module):
 
     Args:
         mechanism, setting, regret, dual: what is trained, on whom, against what, at what price.
-        optimizer: of the mechanism's parameters. A plain Adam becomes part of the function where `fuse` is set.
+        optimizer: of the mechanism's parameters.
         clip_norm: largest norm of the gradient, or None.
         engine: executes it.
-        fuse: make the optimiser's step part of the function.
+        fuse: make the optimiser's step part of the function if that is known how (see `fused`).
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Iteration(nn.Module):
         super().__init__()
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.optimizer, self.clip_norm, self.engine = optimizer, clip_norm, engine
-        self.adam = FusedAdam(optimizer) if fuse and FusedAdam.can_be(optimizer) else None
+        self.fused = fused(optimizer) if fuse else None
 
     def controls(self, rates: Sequence[float], budgets: Sequence[float], first: int) -> Float[Tensor, "t 4"]:
         """What changes from iteration to iteration as a function of its number alone, for some iterations in a row.
@@ -70,6 +72,7 @@ class Iteration(nn.Module):
         generator: torch.Generator,
         controls: Float[Tensor, "4"],
         rate: float,
+        completed: int,
     ) -> Float[Tensor, "k"]:
         """Do it. Returns revenue, the sum of regret, each bidder's regret, the gradient's norm.
 
@@ -79,11 +82,14 @@ class Iteration(nn.Module):
             generator: for this iteration's starting points.
             controls: a row of `controls`.
             rate: the learning rate in it, for an optimiser that is not part of the function.
+            completed: iterations done after this one.
         """
         begun = self.regret.begin(self.setting, values, rows, generator)
         record, misreport, gradients = self.ready(values, begun, controls)()
         self.regret.store(rows, misreport)
-        if self.adam is None:
+        if self.fused is not None:
+            self.fused.between(completed)
+        else:
             for parameter, gradient in zip(self.mechanism.parameters(), gradients, strict=True):
                 parameter.grad = gradient
             for group in self.optimizer.param_groups:
@@ -101,8 +107,8 @@ class Iteration(nn.Module):
 
     def count(self, completed: int) -> None:
         """Say how many iterations are done, for the optimiser's own count."""
-        if self.adam is not None:
-            self.adam.count_steps(completed)
+        if self.fused is not None:
+            self.fused.count_steps(completed)
 
     def update(
         self, values: Float[Tensor, "*p b n m"], begun: tuple[Tensor, ...], controls: Float[Tensor, "*p 4"]
@@ -131,60 +137,118 @@ class Iteration(nn.Module):
             if self.clip_norm is not None:
                 factor = (self.clip_norm / (norm + 1e-6)).clamp_max(1)
                 gradients = [gradient * _spread(factor, gradient) for gradient in gradients]
-            if self.adam is not None:
-                self.adam.update(parameters, gradients, rate, *corrections)
+            if self.fused is not None:
+                self.fused.update(parameters, gradients, rate, *corrections)
                 gradients = []
             self.dual.update(regret, mean_revenue, budget)
         record = torch.cat([torch.stack([mean_revenue, regret.sum(-1)], -1), regret, norm.unsqueeze(-1)], -1)
         return record, misreport.detach(), gradients
 
 
-class FusedAdam(nn.Module):
-    """`torch.optim.Adam`'s step as part of the iteration, on that optimiser's own state."""
+class Fused(nn.Module, ABC):
+    """An optimiser's step as part of the iteration, on that optimiser's own state, which is in buffers here."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         super().__init__()
-        (group,) = optimizer.param_groups
-        (self.beta1, self.beta2), self.epsilon = group["betas"], group["eps"]
-        self.count = len(group["params"])
+        (self.group,) = optimizer.param_groups
         self._steps = []
-        for k, parameter in enumerate(group["params"]):
-            state = optimizer.state[parameter]
-            if not state:
-                state["step"] = torch.tensor(0.0)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            self.register_buffer(f"mean_{k}", state["exp_avg"])
-            self.register_buffer(f"square_{k}", state["exp_avg_sq"])
+        for k, state in self.states(optimizer):
+            for name, entry in state.items():
+                if name != "step":
+                    self.register_buffer(f"{name}_{k}", entry)
             self._steps.append(state["step"])
 
-    def adopt(self, optimizer: Optimizer) -> None:
-        """Make these buffers the optimiser's state."""
-        for k, parameter in enumerate(optimizer.param_groups[0]["params"]):
-            optimizer.state[parameter]["exp_avg"] = getattr(self, f"mean_{k}")
-            optimizer.state[parameter]["exp_avg_sq"] = getattr(self, f"square_{k}")
-
     @staticmethod
-    def can_be(optimizer: Optimizer) -> bool:
-        """Whether it is Adam as in the paper, with one group of parameters."""
-        group = optimizer.param_groups[0]
-        plain = type(optimizer) is Adam and not any(group[key] for key in ("weight_decay", "amsgrad", "maximize"))
-        return plain and len(optimizer.param_groups) == 1
+    @abstractmethod
+    def states(optimizer: Optimizer) -> list[tuple[int, dict[str, Tensor]]]:
+        """The optimiser's state of each parameter that has one, by the parameter's index; made if it is not there."""
 
+    @abstractmethod
     def update(
         self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], rate: Tensor, first: Tensor, second: Tensor
     ) -> None:
-        """Kingma and Ba (2015), in place. `first`, `second`: 1 - beta1^t and the root of 1 - beta2^t."""
-        for k, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
-            mean, square = getattr(self, f"mean_{k}"), getattr(self, f"square_{k}")
-            mean.lerp_(gradient, 1 - self.beta1)
-            square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
-            scale = square.sqrt() / _spread(second, square) + self.epsilon
-            parameter.sub_(_spread(rate / first, mean) * mean / scale)
+        """One step, in place. `first`, `second`: 1 - beta1^t and the root of 1 - beta2^t."""
+
+    def between(self, completed: int) -> None:
+        """What an iteration leaves to be done after it, not compiled."""
+
+    def adopt(self, optimizer: Optimizer) -> None:
+        """Make these buffers the optimiser's state."""
+        for k, state in self.states(optimizer):
+            state.update({name: getattr(self, f"{name}_{k}") for name in state if name != "step"})
 
     def count_steps(self, completed: int) -> None:
         """Tell the optimiser how many steps there were."""
         for step in self._steps:
             step.fill_(completed)
+
+
+class FusedAdam(Fused):
+    """`torch.optim.Adam` (Kingma and Ba 2015)."""
+
+    @staticmethod
+    def states(optimizer: Optimizer) -> list[tuple[int, dict[str, Tensor]]]:
+        """Of every parameter."""
+        found = []
+        for k, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            if not optimizer.state[parameter]:
+                moments = {name: torch.zeros_like(parameter, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
+            found.append((k, optimizer.state[parameter]))
+        return found
+
+    def update(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], rate: Tensor, first: Tensor, second: Tensor
+    ) -> None:
+        """As torch does it."""
+        beta1, beta2 = self.group["betas"]
+        for k, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            mean, square = getattr(self, f"exp_avg_{k}"), getattr(self, f"exp_avg_sq_{k}")
+            mean.lerp_(gradient, 1 - beta1)
+            square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            scale = square.sqrt() / _spread(second, square) + self.group["eps"]
+            parameter.sub_(_spread(rate / first, mean) * mean / scale)
+
+
+class FusedSoap(Fused):
+    """`truthful.optimizers.Soap`."""
+
+    def __init__(self, optimizer: Soap) -> None:
+        super().__init__(optimizer)
+        self.pairs = optimizer.pairs()
+
+    @staticmethod
+    def states(optimizer: Optimizer) -> list[tuple[int, dict[str, Tensor]]]:
+        """Of every weight."""
+        assert isinstance(optimizer, Soap)
+        optimizer.begin()
+        parameters = optimizer.param_groups[0]["params"]
+        return [(weight, optimizer.state[parameters[weight]]) for weight, _ in optimizer.pairs()]
+
+    def update(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], rate: Tensor, first: Tensor, second: Tensor
+    ) -> None:
+        """In the current eigenbasis."""
+        for weight, bias in self.pairs:
+            own = [k for k in (weight, bias) if k is not None]
+            state = [getattr(self, f"{name}_{weight}") for name in Soap.STATE]
+            numbers = [_spread(number, state[0]) for number in (rate, first, second)]
+            soap_update([parameters[k] for k in own], [gradients[k] for k in own], state, self.group, *numbers)
+
+    def between(self, completed: int) -> None:
+        """Bring the eigenvectors up to date when it is time."""
+        if turn_is_due(completed, self.group["every"]):
+            for weight, _ in self.pairs:
+                turn([getattr(self, f"{name}_{weight}") for name in Soap.STATE], first=completed == Soap.PLAIN)
+
+
+def fused(optimizer: Optimizer) -> Fused | None:
+    """The optimiser as part of the iteration, if that is known how: Soap, and Adam as in the paper."""
+    if isinstance(optimizer, Soap):
+        return FusedSoap(optimizer)
+    group = optimizer.param_groups[0]
+    plain = type(optimizer) is Adam and not any(group[key] for key in ("weight_decay", "amsgrad", "maximize"))
+    return FusedAdam(optimizer) if plain and len(optimizer.param_groups) == 1 else None
 
 
 def norms(tensors: Sequence[Tensor], leading: int) -> Tensor:

@@ -144,7 +144,7 @@ class TrainingLoop(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is not part of the mathematics."""
-        checkpoint |= self.timings()
+        checkpoint |= {"completed": self.iteration, **self.timings()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the clock."""

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from truthful.auction import Outcome
 from truthful.duals import Dual
 from truthful.engine import Engine
-from truthful.iteration import FusedAdam, Iteration
+from truthful.iteration import Iteration, fused
 from truthful.mechanisms import Mechanism
 from truthful.regret import RegretMode
 from truthful.settings import Setting
@@ -56,7 +56,7 @@ class Population:
 
     Args:
         mechanisms, regrets, duals, optimizers: of the members. They must differ in numbers only, and the optimisers
-            must be plain Adam. Their tensors become views of stacked ones.
+            must be plain Adam or Soap. Their tensors become views of stacked ones.
         setting: who bids.
         clip_norm: largest norm of each member's gradient, or None.
         engine: executes the iterations.
@@ -72,26 +72,26 @@ class Population:
         clip_norm: float | None,
         engine: Engine,
     ) -> None:
-        if not all(FusedAdam.can_be(optimizer) for optimizer in optimizers):
+        parts = [part for part in map(fused, optimizers) if part is not None]
+        if len(parts) < len(optimizers):
             raise ValueError(
-                "a population needs optimizer=adam without weight decay, amsgrad or maximize, got "
+                "a population needs optimizer=adam, without weight decay, amsgrad or maximize, or optimizer=soap, got "
                 f"{type(optimizers[0]).__name__}"
             )
         self.setting, self.regrets = setting, regrets
-        adams = [FusedAdam(optimizer) for optimizer in optimizers]
-        dual, adam = copy.deepcopy(duals[0]), copy.deepcopy(adams[0])
-        for target, sources in ((dual, duals), (adam, adams)):
+        dual, stacked = copy.deepcopy(duals[0]), copy.deepcopy(parts[0])
+        for target, sources in ((dual, duals), (stacked, parts)):
             for name, _ in target.named_buffers():
                 setattr(target, name, _stacked([getattr(source, name) for source in sources]))
                 for source, view in zip(sources, getattr(target, name), strict=True):
                     setattr(source, name, view)
-        for own, optimizer in zip(adams, optimizers, strict=True):
-            own.adopt(optimizer)
-        self.adams = adams
+        for part, optimizer in zip(parts, optimizers, strict=True):
+            part.adopt(optimizer)
+        self._parts, self._stacked = parts, stacked
         self.iteration = Iteration(
-            Stacked(mechanisms), setting, copy.copy(regrets[0]), dual, optimizers[0], clip_norm, engine, fuse=True
+            Stacked(mechanisms), setting, copy.copy(regrets[0]), dual, optimizers[0], clip_norm, engine, fuse=False
         )
-        self.iteration.adam = adam
+        self.iteration.fused = stacked
 
     def controls(
         self, rates: Sequence[Sequence[float]], budgets: Sequence[Sequence[float]], first: int
@@ -114,11 +114,13 @@ class Population:
         batches: Sequence[tuple[Tensor, slice | None]],
         generators: Sequence[torch.Generator],
         controls: Float[Tensor, "p 4"],
+        completed: int,
     ) -> Float[Tensor, "p k"]:
         """One iteration of every member; arguments and record as in `Iteration`, one for each."""
         record, misreports, _ = self.iteration.ready(*self._begin(batches, generators), controls)()
         for regret, (_, rows), misreport in zip(self.regrets, batches, misreports, strict=True):
             regret.store(rows, misreport)
+        self._stacked.between(completed)
         return record
 
     def _begin(
@@ -133,8 +135,8 @@ class Population:
 
     def count(self, completed: int) -> None:
         """Say how many iterations are done, for the optimisers' own counts."""
-        for adam in self.adams:
-            adam.count_steps(completed)
+        for part in self._parts:
+            part.count_steps(completed)
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:

@@ -71,7 +71,7 @@ class PopulationModule(TrainingLoop):
         rates, budgets = zip(*(member.rates_and_budgets(first, last) for member in self.members), strict=True)
         controls = self._population.controls(rates, budgets, first)
         for k in range(last - first):
-            record = self._population.step(*self._begin(), controls[k])
+            record = self._population.step(*self._begin(), controls[k], self.iteration + 1)
             for member, own in zip(self.members, record, strict=True):
                 member.window[k] = own
                 member.iteration += 1

@@ -84,7 +84,7 @@ class AuctionModule(TrainingLoop):
         except (ValueError, TypeError) as error:
             raise ValueError(f"optimizer: {error}") from error
         self._base_rate = float(self.optimizer.param_groups[0]["lr"])
-        if regret.local and lr_schedule.decays and getattr(regret, "kept", None) is None:
+        if regret.fixed_step and lr_schedule.decays:
             warnings.warn(
                 "a local regret with one fixed step and a decaying learning rate: a network optimised precisely learns "
                 "to be honest exactly at that step and nowhere else (true regret up to 200 times the local one); "
@@ -140,7 +140,9 @@ class AuctionModule(TrainingLoop):
         rates, budgets = self.rates_and_budgets(first, last)
         controls = self._steps.controls(rates, budgets, first)
         for k, rate in enumerate(rates):
-            self.window[k] = self._steps.step(*self.data(self.iteration), self.starts(), controls[k], rate)
+            self.window[k] = self._steps.step(
+                *self.data(self.iteration), self.starts(), controls[k], rate, self.iteration + 1
+            )
             self.iteration += 1
             if self.interrupted:
                 break

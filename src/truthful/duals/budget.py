@@ -27,6 +27,7 @@ class Budget(Dual):
     """
 
     uses_budget = True
+    rate: Tensor
 
     def __init__(self, n_bidders: int, rate: float, multiplier: float) -> None:
         super().__init__()
@@ -34,7 +35,7 @@ class Budget(Dual):
             raise ValueError(f"dual.rate must be a number of at least 0, got {rate!r}")
         if not 0 <= multiplier < math.inf:
             raise ValueError(f"dual.multiplier must be a number of at least 0, got {multiplier!r}")
-        self.rate = rate
+        self.register_buffer("rate", torch.tensor(rate, dtype=torch.float64), persistent=False)
         self.register_buffer("multiplier", torch.tensor(float(multiplier)))
 
     def forward(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"]) -> Float[Tensor, "*p"]:
@@ -45,4 +46,4 @@ class Budget(Dual):
     def update(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"], budget: Float[Tensor, "*p"]) -> None:
         """Eq. 2."""
         ratio = regret.sum(-1) / revenue.clamp_min(RATIO_FLOOR)
-        self.multiplier.add_(ratio.clamp_min(RATIO_FLOOR).log() - budget.log(), alpha=self.rate).clamp_min_(0)
+        self.multiplier.add_(self.rate * (ratio.clamp_min(RATIO_FLOOR).log() - budget.log())).clamp_min_(0)

@@ -2,6 +2,7 @@
 
 from truthful.regret.ascent import GradientAscent
 from truthful.regret.base import Found, RegretMode, Search
+from truthful.regret.multiscale import MultiscaleRegret
 from truthful.regret.searched import SearchedRegret
 from truthful.regret.starts import RandomStart, TruthfulStart
 from truthful.regret.steps import AdamStep, GradientStep
@@ -11,6 +12,7 @@ __all__ = [
     "Found",
     "GradientAscent",
     "GradientStep",
+    "MultiscaleRegret",
     "RandomStart",
     "RegretMode",
     "Search",

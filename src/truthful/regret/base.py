@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from truthful.auction import Outcome
+from truthful.auction import Outcome, deviation_utility, utility
 from truthful.mechanisms.base import Mechanism
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -82,6 +82,8 @@ class RegretMode(nn.Module, ABC):
     """Evaluations of all deviations, forward and backward, that a search takes: what an iteration costs."""
     staged: bool = False
     """Whether the search is long enough to be executed by itself, before the truthful outcome is there."""
+    fixed_step: bool = False
+    """Whether it only ever looks at one fixed distance from the truth."""
     starts_at_truth: bool = False
     """Whether the search begins at the truth at every visit, and so can use the truthful outcome's gradient."""
 
@@ -131,3 +133,25 @@ class RegretMode(nn.Module, ABC):
 
     def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
         """Store what was found for the next visit, if the mode does."""
+
+
+def check_sufficiency(setting: Setting) -> None:
+    """Raise ValueError where honesty near the truth is not known to imply honesty."""
+    if not setting.convex_support:
+        raise ValueError(
+            "a local regret says nothing about truthfulness here: local incentive compatibility is known to suffice "
+            "only for additive or unit-demand values on a convex support (Carroll 2012), and this setting's support is "
+            "not convex; use regret=standard, or override with regret.assume_sufficient=true"
+        )
+
+
+def mean_gain(
+    mechanism: Mechanism,
+    values: Float[Tensor, "*b n m"],
+    truthful: Outcome,
+    misreport: Float[Tensor, "*b n m"],
+) -> Float[Tensor, "*p n"]:
+    """relu(u_i(v_i; (b_i, v_-i)) - u_i(v_i; v)) for each bidder, the mean over the batch (the last axis of `b`)."""
+    values = values.detach()
+    gain = deviation_utility(mechanism, values, misreport) - utility(values, truthful)
+    return gain.relu().mean(-2)

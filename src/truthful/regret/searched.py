@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from truthful.auction import Outcome, deviation_utility, utility
+from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import gradient_at_truth
-from truthful.regret.base import RegretMode, Run, Search, directly
+from truthful.regret.base import RegretMode, Run, Search, check_sufficiency, directly, mean_gain
 from truthful.regret.starts import Start, TruthfulStart
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -38,16 +38,13 @@ class SearchedRegret(RegretMode):
         self.evaluations = search.steps
         self.staged = search.steps > UNROLLED
         self.starts_at_truth = isinstance(start, TruthfulStart) and not keep and not self.staged
+        self.fixed_step = local and not keep
         self.register_buffer("kept", None)
 
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
         """Check the preconditions; allocate the kept misreports."""
-        if self.local and not setting.convex_support and not self.assume_sufficient:
-            raise ValueError(
-                "a local regret says nothing about truthfulness here: local incentive compatibility is known to "
-                "suffice only for additive or unit-demand values on a convex support (Carroll 2012), and this "
-                "setting's support is not convex; use regret=standard, or override with regret.assume_sufficient=true"
-            )
+        if self.local and not self.assume_sufficient:
+            check_sufficiency(setting)
         if not self.keep:
             return
         if sample is None:
@@ -85,9 +82,7 @@ class SearchedRegret(RegretMode):
         misreport: Float[Tensor, "*b n m"],
     ) -> Float[Tensor, "*p n"]:
         """relu of the gain, the mean over the batch."""
-        values = values.detach()
-        gain = deviation_utility(mechanism, values, misreport) - utility(values, truthful)
-        return gain.relu().mean(-2)
+        return mean_gain(mechanism, values, truthful, misreport)
 
     def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
         """Even where it is worse than the one before."""

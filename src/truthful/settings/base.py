@@ -53,6 +53,15 @@ class Setting(ABC):
     def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n m"]:
         """Draw `size` independent valuation profiles, on the generator's device."""
 
+    def quantile(self, unit: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
+        """Values from numbers in the unit cube, one for each; independent uniform numbers give the setting's law.
+
+        Raises ValueError where that is not known; then there is no stratified sampling.
+        """
+        raise ValueError(
+            "this setting's law is not known as a function of uniform numbers; use data=fresh or data=fixed"
+        )
+
     @abstractmethod
     def project(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
         """The nearest point of each bidder's support. Misreports are kept in the support with it."""

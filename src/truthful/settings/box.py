@@ -25,7 +25,12 @@ class UniformBox(Setting):
 
     def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n m"]:
         """Draw `size` profiles on the generator's device, in float32."""
-        unit = torch.rand(size, self.n_bidders, self.n_items, generator=generator, device=generator.device)
+        return self.quantile(
+            torch.rand(size, self.n_bidders, self.n_items, generator=generator, device=generator.device)
+        )
+
+    def quantile(self, unit: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
+        """Linear in each coordinate."""
         low, high = self.bounds(unit)
         return (low + (high - low) * unit).clamp(low, high)  # rounding may step over a bound
 

@@ -1,0 +1,277 @@
+"""Engines run the same mathematics, say when they cannot, and are chosen without a clock."""
+
+import shutil
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+
+from tests.conftest import network
+from tests.test_training import fit, make
+from truthful.duals import AugmentedLagrangian
+from truthful.engine import Auto, Compiled, CudaGraph, Eager, Engine, EngineFailed, _rational_tanh
+from truthful.iteration import FusedAdam, fused
+from truthful.optimizers import Soap, soap_update, turn
+from truthful.regret import AdamStep, GradientAscent, RandomStart, SearchedRegret, TruthfulStart
+from truthful.settings import UniformBox
+from truthful.training import AuctionModule
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+MODES = {
+    "local": lambda: SearchedRegret(GradientAscent(1, AdamStep(0.05)), TruthfulStart(), False, True, False),
+    "local_persistent": lambda: SearchedRegret(GradientAscent(1, AdamStep(0.05)), TruthfulStart(), True, True, False),
+    "standard": lambda: SearchedRegret(GradientAscent(4, AdamStep(0.1)), RandomStart(), True, False, False),
+}
+
+
+def trained(engine: Engine, mode: str, **changes: Any) -> AuctionModule:
+    setting = UniformBox(2, 2, 0.0, 1.0, "additive")
+    module = make(40, regret=MODES[mode](), mechanism=network(setting), **changes).double()
+    module.data.sample = module.data.sample.double()
+    module.engine = engine
+    return fit(module)
+
+
+def lagrangian() -> AugmentedLagrangian:
+    return AugmentedLagrangian(2, 5.0, 1.0, 2, 5.0, 3)
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", ["local", "standard"])
+def test_compiled_is_eager(mode: str) -> None:
+    """One local step, clipping and the augmented Lagrangian; then a search step by step, and the budget."""
+    changes: dict[str, Any] = {"clip_norm": 0.5} if mode == "local" else {}
+    eager = trained(Eager(), mode, **changes, **({"dual": lagrangian()} if mode == "local" else {}))
+    engine = Compiled()
+    compiled = trained(engine, mode, **changes, **({"dual": lagrangian()} if mode == "local" else {}))
+    assert engine.compile_seconds > 0
+    assert torch.allclose(eager.history[:40], compiled.history[:40], rtol=0, atol=1e-9)
+    assert float(eager.history[39, 0]) != 0
+    for name, state in eager.state_dict().items():
+        assert torch.allclose(state, compiled.state_dict()[name], rtol=0, atol=1e-9), name
+    ours, theirs = (module.optimizer.state_dict()["state"] for module in (compiled, eager))
+    assert all(float(state["step"]) == 40 for state in ours.values())
+    for k, state in theirs.items():
+        assert torch.allclose(state["exp_avg"], ours[k]["exp_avg"], rtol=0, atol=1e-9)
+
+
+def test_the_fused_optimiser_is_torch_s() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parameters = [torch.randn(3, 4, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    twins = [parameter.detach().clone().requires_grad_() for parameter in parameters]
+    theirs = torch.optim.Adam(twins, lr=0.01, betas=(0.8, 0.95), eps=1e-6)
+    ours = FusedAdam(torch.optim.Adam(parameters, lr=0.01, betas=(0.8, 0.95), eps=1e-6))
+    for t in range(1, 6):
+        gradients = [torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(2)]
+        for twin, gradient in zip(twins, gradients, strict=True):
+            twin.grad = gradient.clone()
+        theirs.step()
+        corrections = (torch.tensor(1 - 0.8**t), torch.tensor((1 - 0.95**t) ** 0.5))
+        with torch.no_grad():
+            ours.update(parameters, gradients, torch.tensor(0.01), *(c.double() for c in corrections))
+    for parameter, twin in zip(parameters, twins, strict=True):
+        assert torch.allclose(parameter, twin, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("change", [{"weight_decay": 0.1}, {"amsgrad": True}, {"maximize": True}])
+def test_only_plain_adam_is_fused(change: dict[str, Any]) -> None:
+    parameter = torch.zeros(2, requires_grad=True)
+    assert isinstance(fused(torch.optim.Adam([parameter])), FusedAdam)
+    assert fused(torch.optim.Adam([parameter], **change)) is None
+    assert fused(torch.optim.AdamW([parameter])) is None
+
+
+def test_another_optimiser_steps_outside(two_by_two: UniformBox) -> None:
+    module = make(3, optimizer=partial(torch.optim.SGD, lr=0.1))
+    before = [parameter.detach().clone() for parameter in module.mechanism.parameters()]
+    fit(module)
+    assert any(not torch.equal(a, b) for a, b in zip(before, module.mechanism.parameters(), strict=True))
+
+
+def test_the_cheap_tanh_is_tanh() -> None:
+    t = torch.linspace(-12, 12, 200_001)
+    assert float((_rational_tanh(t).double() - t.double().tanh()).abs().max()) < 5e-7
+    assert float((_rational_tanh(t)).abs().max()) <= 1
+    assert _rational_tanh(t.double()) is NotImplemented
+
+
+def test_auto_goes_by_length_and_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert isinstance(Auto().resolve(torch.device("cuda"), 1.0), CudaGraph)
+    assert isinstance(Auto().resolve(cpu, Auto.WORTH_COMPILING - 1), Eager)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.warns(UserWarning, match=r"eager, because there is no C\+\+ compiler \(no-such-compiler\)"):
+        assert isinstance(Auto().resolve(cpu, 1e6), Eager)
+    monkeypatch.setenv("CXX", "sh")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert isinstance(Auto().resolve(cpu, 1e6), Compiled)
+    engine = Compiled()
+    assert engine.resolve(cpu, 0.0) is engine
+
+
+def test_longer_and_larger_trainings_are_estimated_longer() -> None:
+    short, long = make(10).eager_seconds, make(1000).eager_seconds
+    assert long == pytest.approx(100 * short)
+    assert make(10, regret=MODES["standard"]()).eager_seconds > short
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_an_engine_that_does_not_work_is_replaced_before_anything_happens() -> None:
+    module = make(6)
+    module.engine = CudaGraph()
+    with pytest.warns(UserWarning, match="eager, because cuda_graph does not work here .*there is no CUDA device"):
+        fit(module)
+    assert module.engine.name == "eager"
+    assert int(module.completed) == 6
+    reference = fit(make(6))
+    assert torch.equal(module.history[:6], reference.history[:6])
+
+
+def test_a_compiler_s_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("first line\nsecond line")
+
+    monkeypatch.setattr(torch._inductor, "compile", broken)
+    with pytest.raises(EngineFailed, match=r"^OSError: first line$"):
+        Compiled().run(lambda module, t: module(t), torch.nn.Linear(2, 2), torch.zeros(1, 2))
+
+
+@needs_compiler
+def test_compiled_functions_follow_the_module_s_tensors() -> None:
+    linear, engine = torch.nn.Linear(2, 2), Compiled()
+    values = torch.rand(3, 2)
+
+    def function(module: torch.nn.Module, t: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": module(t) * 2}
+
+    assert torch.allclose(engine.run(function, linear, values)["out"], linear(values) * 2)
+    with torch.no_grad():
+        linear.weight.add_(1)
+    assert torch.allclose(engine.run(function, linear, values)["out"], linear(values) * 2)
+
+
+class StopAt(lightning.Callback):
+    """Stops training in the middle."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or pl_module.iteration >= self.iteration
+
+
+@needs_compiler
+def test_a_compiled_run_continues_exactly(tmp_path: Path) -> None:
+    def run(last: int, checkpoint: Path | None = None) -> tuple[AuctionModule, lightning.Trainer]:
+        setting = UniformBox(2, 2, 0.0, 1.0, "additive")
+        module = make(40, regret=MODES["local"](), mechanism=network(setting), clip_norm=0.5, dual=lagrangian())
+        module = module.double()
+        module.data.sample = module.data.sample.double()
+        module.engine = Compiled()
+        trainer = lightning.Trainer(
+            accelerator="cpu",
+            max_epochs=-1,
+            logger=False,
+            callbacks=[StopAt(last)],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+        return module, trainer
+
+    whole, _ = run(40)
+    half, trainer = run(15)
+    assert half.iteration == 15
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    continued, _ = run(40, tmp_path / "half.ckpt")
+    for name, state in whole.state_dict().items():
+        assert torch.equal(state, continued.state_dict()[name]), name
+
+
+def test_soap_is_adam_in_other_coordinates() -> None:
+    generator = torch.Generator().manual_seed(0)
+    group = {"betas": (0.8, 0.9), "eps": 1e-8, "memory": 0.95}
+
+    def rotation(size: int) -> torch.Tensor:
+        return torch.linalg.qr(torch.randn(2, size, size, generator=generator, dtype=torch.float64))[0]
+
+    weight, bias = (torch.randn(2, *size, generator=generator, dtype=torch.float64) for size in ((4, 3), (4,)))
+    left, right = rotation(4), rotation(4)
+    zeros = [torch.zeros(2, 4, 4, dtype=torch.float64) for _ in range(4)]
+    state = [*zeros, left, right]
+    turned = (left.mT @ torch.cat([weight, bias.unsqueeze(-1)], -1) @ right).requires_grad_()
+    adam = torch.optim.Adam([turned], lr=0.1, betas=(0.8, 0.9), eps=1e-8)
+    for t in range(1, 5):
+        gradient = torch.randn(2, 4, 4, generator=generator, dtype=torch.float64)
+        turned.grad = left.mT @ gradient @ right
+        adam.step()
+        numbers = [torch.tensor(n, dtype=torch.float64) for n in (0.1, 1 - 0.8**t, (1 - 0.9**t) ** 0.5)]
+        soap_update([weight, bias], [gradient[..., :3], gradient[..., 3]], state, group, *numbers)
+        back = left @ turned.detach() @ right.mT
+        assert torch.allclose(weight, back[..., :3], atol=1e-12)
+        assert torch.allclose(bias, back[..., 3], atol=1e-12)
+    assert torch.allclose(state[2], state[2].mT)
+    assert float(state[2].abs().max()) > 0
+
+
+def test_the_eigenvectors_are_found_and_followed() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def positive() -> torch.Tensor:
+        factor = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+        return factor @ torch.diag(torch.logspace(0, 3, 5, dtype=torch.float64)) @ factor.T
+
+    mean, square = (torch.rand(5, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    identity = torch.eye(5, dtype=torch.float64)
+    state = [mean.clone(), square, positive(), positive(), identity.clone(), identity.clone()]
+
+    def off_diagonal(matrix: torch.Tensor, basis: torch.Tensor) -> float:
+        turned = basis.T @ matrix @ basis
+        return float((turned - turned.diag().diag()).abs().max() / turned.diag().max())
+
+    turn(state, first=True)
+    for matrix, basis in ((state[2], state[4]), (state[3], state[5])):
+        assert off_diagonal(matrix, basis) < 1e-12
+    assert torch.allclose(state[4] @ state[0] @ state[5].T, mean)
+    state[2] = state[2] + 0.05 * positive()
+    before = off_diagonal(state[2], state[4])
+    for _ in range(40):
+        turn(state, first=False)
+    assert off_diagonal(state[2], state[4]) < 1e-3 * before
+    assert torch.allclose(state[4].T @ state[4], identity)
+    assert torch.allclose(state[4] @ state[0] @ state[5].T, mean)
+
+
+def test_soap_fused_is_soap_outside() -> None:
+    runs = [fit(member_with_soap(engine)) for engine in (Eager(), Compiled() if shutil.which("g++") else Eager())]
+    assert torch.allclose(runs[0].history[:20], runs[1].history[:20], rtol=0, atol=1e-9)
+
+
+def member_with_soap(engine: Engine) -> AuctionModule:
+    setting = UniformBox(2, 2, 0.0, 1.0, "additive")
+    optimizer = partial(Soap, lr=3e-3, betas=[0.9, 0.9], eps=1e-7, memory=0.95, every=4)
+    module = make(20, optimizer=optimizer, mechanism=network(setting)).double()
+    module.data.sample = module.data.sample.double()
+    module.engine = engine
+    return module
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": -1.0}, "lr must be"),
+        ({"betas": (0.9, 1.0)}, r"betas and memory must lie in \[0, 1\)"),
+        ({"every": 0}, "every must be a whole number"),
+    ],
+)
+def test_a_wrong_soap_is_refused(change: dict[str, Any], message: str) -> None:
+    arguments = {"lr": 0.01, "betas": (0.9, 0.9), "eps": 1e-8, "memory": 0.9, "every": 3}
+    with pytest.raises(ValueError, match=message):
+        Soap([torch.zeros(2, 2)], **{**arguments, **change})
+    with pytest.raises(ValueError, match="soap needs weights with two axes"):
+        Soap([torch.zeros(3, 2), torch.zeros(2)], **arguments).pairs()
