@@ -76,9 +76,9 @@ class FreshSamples(Valuations):
 class StratifiedSamples(Valuations):
     """New valuations at every iteration, each batch a Latin hypercube (McKay, Beckman and Conover 1979).
 
-    Every value alone is spread evenly over its law within a batch, one draw in each of `batch` equal parts, which leaves
-    every mean over the batch unbiased and takes much of its noise. For settings whose law is a function of uniform
-    numbers (`Setting.quantile`).
+    Every value alone is spread evenly over its law within a batch, one draw in each of `batch` equal parts: every mean
+    over the batch stays unbiased and loses much of its noise. For settings whose law is a function of uniform numbers
+    (`Setting.quantile`).
     """
 
     sample = None
