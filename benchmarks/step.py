@@ -3,6 +3,7 @@
 python -m benchmarks.step                                     settings a, c, e; both methods; one thread; batch 128
 python -m benchmarks.step --threads 1 2 --batch 128 1024 --card step.json
 python -m benchmarks.step --grow                              how cost grows with bidders, items, depth, steps
+python -m benchmarks.step --setting a --method local --population 4 16
 python -m benchmarks.step --compare results/step.json         beside an earlier run
 python -m benchmarks.step --engine cuda_graph --device cuda   on a GPU
 
@@ -28,6 +29,7 @@ from truthful.duals import Budget
 from truthful.engine import ENGINES, Eager, Engine
 from truthful.iteration import Iteration
 from truthful.mechanisms import RegretNet
+from truthful.population import Population
 from truthful.regret import AdamStep, GradientAscent, RandomStart, SearchedRegret, TruthfulStart
 from truthful.results import provenance, read_json, write_json
 from truthful.settings import UniformBox
@@ -49,17 +51,17 @@ class Case:
         self.depth, self.steps, self.length, self.batch, self.device = depth, steps, length, batch, device
         self.values = self.setting.sample(batch, torch.Generator().manual_seed(0)).to(device)
 
-    def network(self) -> RegretNet:
+    def network(self, seed: int = 0) -> RegretNet:
         """The same one every time."""
         mechanism = RegretNet(
             **self.setting.shape, depth=self.depth, width=100, activation=nn.Tanh(), unit_demand_scores=2
         )
-        mechanism.initialise(torch.Generator().manual_seed(0))
+        mechanism.initialise(torch.Generator().manual_seed(seed))
         return mechanism.to(self.device)
 
-    def iteration(self, engine: Engine) -> Callable[[], Any]:
-        """Our iteration with an engine."""
-        mechanism, local = self.network(), self.steps == 1
+    def parts(self, seed: int) -> tuple[RegretNet, SearchedRegret, Budget, torch.optim.Adam]:
+        """Network, mode, dual and optimiser of one member."""
+        mechanism, local = self.network(seed), self.steps == 1
         mode = SearchedRegret(
             GradientAscent(self.steps, AdamStep(self.length)),
             TruthfulStart() if local else RandomStart(),
@@ -70,12 +72,24 @@ class Case:
         mode.prepare(self.setting, self.values, torch.Generator().manual_seed(1))
         dual = Budget(self.setting.n_bidders, 0.1, 10.0).to(self.device)
         adam = torch.optim.Adam(mechanism.parameters(), lr=1e-3, eps=1e-7, fused=True)
-        steps = Iteration(
-            mechanism, self.setting, mode.to(self.device), dual, adam, None, engine, fuse=not isinstance(engine, Eager)
-        )
+        return mechanism, mode.to(self.device), dual, adam
+
+    def iteration(self, engine: Engine) -> Callable[[], Any]:
+        """Our iteration with an engine."""
+        mechanism, mode, dual, adam = self.parts(0)
+        fuse = not isinstance(engine, Eager)
+        steps = Iteration(mechanism, self.setting, mode, dual, adam, None, engine, fuse)
         controls = steps.controls([1e-3], [1e-2], 0)[0]
         rows, generator = slice(0, self.batch), torch.Generator()
         return lambda: steps.step(self.values, rows, generator, controls, 1e-3, 1)
+
+    def population(self, engine: Engine, size: int) -> Callable[[], Any]:
+        """An iteration of several members together."""
+        mechanisms, modes, duals, adams = zip(*(self.parts(seed) for seed in range(size)), strict=True)
+        steps = Population(mechanisms, self.setting, modes, duals, adams, None, engine)
+        controls = steps.controls([[1e-3]] * size, [[1e-2]] * size, 0)[0]
+        batches, generators = [(self.values, slice(0, self.batch))] * size, [torch.Generator()] * size
+        return lambda: steps.step(batches, generators, controls, 1)
 
     def textbook(self) -> Callable[[], Any]:
         """The literature's rendering. Its step is on the CPU."""
@@ -117,8 +131,8 @@ def _like(tensor: Tensor) -> Tensor:
     return copy.copy_(torch.randn(tensor.shape))
 
 
-def measure(case: Case, engines: list[str], rounds: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds of the products, the textbook step and each engine, and their ratios."""
+def measure(case: Case, engines: list[str], populations: list[int], rounds: int, seconds: float) -> dict[str, Any]:
+    """Milliseconds of the products, the textbook step, each engine, and populations of the last one; and ratios."""
     floor, operations = case.products()
     competitors = {"products": floor}
     if case.device == "cpu":
@@ -129,6 +143,11 @@ def measure(case: Case, engines: list[str], rounds: int, seconds: float) -> dict
         competitors[name] = case.iteration(engine)
         competitors[name]()
         compile_seconds[name] = engine.compile_seconds
+        for size in populations if name == engines[-1] else ():
+            engine = ENGINES[name]()
+            competitors[f"{size} at once"] = case.population(engine, size)
+            competitors[f"{size} at once"]()
+            compile_seconds[f"{size} at once"] = engine.compile_seconds
     times: dict[str, list[float]] = {name: [] for name in competitors}
     repeats = {name: max(1, int(seconds / _once(call, case.device, 3))) for name, call in competitors.items()}
     for _ in range(rounds):
@@ -143,6 +162,7 @@ def measure(case: Case, engines: list[str], rounds: int, seconds: float) -> dict
         "milliseconds": {name: statistics.median(entries) * 1e3 for name, entries in times.items()},
         "to_products": {name: ratio(name, "products") for name in times if name != "products"},
         "textbook_to": {name: ratio("textbook", name) for name in engines} if "textbook" in times else {},
+        "to_single_runs": {f"{p} at once": ratio(f"{p} at once", engines[-1]) / p for p in populations},
         "compile_seconds": compile_seconds,
     }
 
@@ -184,6 +204,8 @@ def show(name: str, threads: int, found: dict[str, Any], earlier: dict[str, Any]
             line += f"  {found['to_products'][competitor]:6.2f} x the products"
         if competitor in found["textbook_to"]:
             line += f"  textbook {found['textbook_to'][competitor]:5.2f} x as long"
+        if competitor in found["to_single_runs"]:
+            line += f"  {found['to_single_runs'][competitor]:5.2f} x as many single runs"
         if found["compile_seconds"].get(competitor):
             line += f"  (ready after {found['compile_seconds'][competitor]:.1f} s)"
         if earlier and competitor in earlier["to_products"] and competitor in found["to_products"]:
@@ -201,6 +223,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--grow", action="store_true", help="bidders, items, depth and steps instead of settings")
+    parser.add_argument("--population", nargs="+", type=int, default=[], help="members trained together")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.2, help="of each competitor in each round")
     parser.add_argument("--card", type=Path, help="write the numbers here")
@@ -212,7 +235,9 @@ def main() -> None:
         torch.set_num_threads(threads)
         for name, case in cases(options).items():
             key = f"{name}, threads {threads}"
-            card["cases"][key] = found = measure(case, options.engine, options.rounds, options.seconds)
+            card["cases"][key] = found = measure(
+                case, options.engine, options.population, options.rounds, options.seconds
+            )
             show(name, threads, found, earlier.get(key))
             if options.card:
                 write_json(options.card, card)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from truthful.data import FixedSample, FreshSamples
-from truthful.settings import UniformBox
+from truthful.data import FixedSample, FreshSamples, StratifiedSamples
+from truthful.settings import UniformBox, UniformUnion
 from truthful.streams import Stream, generator
 
 
@@ -40,6 +40,36 @@ def test_fresh_samples_differ_and_can_be_drawn_again(two_by_two: UniformBox) -> 
     assert rows is None
     assert not torch.equal(first, data(1)[0])
     assert torch.equal(first, data(0)[0])
+
+
+def test_stratified_batches_have_one_draw_in_each_part_of_every_value_s_law() -> None:
+    setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
+    data = StratifiedSamples()
+    data.prepare(setting, 50, 0)
+    values, rows = data(3)
+    assert rows is None
+    assert torch.equal(values, data(3)[0])
+    assert not torch.equal(values, data(4)[0])
+    strata = ((values - setting.low) / (setting.high - setting.low) * 50).long().clamp_max(49)
+    assert all(sorted(strata[:, i, j].tolist()) == list(range(50)) for i in range(2) for j in range(2))
+    assert strata[:, 0, 0].tolist() != strata[:, 0, 1].tolist()
+
+
+def test_stratified_batches_estimate_a_mean_better_and_without_bias(two_by_two: UniformBox) -> None:
+    stratified, fresh = StratifiedSamples(), FreshSamples()
+    for data in (stratified, fresh):
+        data.prepare(two_by_two, 64, 0)
+    better, plain = (
+        torch.stack([data(t)[0].sum((-2, -1)).square().mean() for t in range(400)]) for data in (stratified, fresh)
+    )
+    expected = 4 / 3 + 12 / 4  # four squares and twelve products
+    assert float(better.mean()) == pytest.approx(expected, abs=4 * float(better.std()) / 20)
+    assert float(better.std()) < 0.5 * float(plain.std())
+
+
+def test_stratified_batches_need_a_law_by_quantiles() -> None:
+    with pytest.raises(ValueError, match="use data=fresh or data=fixed"):
+        StratifiedSamples().prepare(UniformUnion(2, 2, [[0.0, 0.3], [0.7, 1.0]], "additive"), 8, 0)
 
 
 def test_streams_and_steps_never_share_a_state() -> None:

@@ -11,6 +11,7 @@ from truthful.regret import (
     AdamStep,
     GradientAscent,
     GradientStep,
+    MultiscaleRegret,
     RandomStart,
     RegretMode,
     SearchedRegret,
@@ -178,6 +179,36 @@ def test_random_starts_are_kept_or_fresh(two_by_two: UniformBox) -> None:
     fresh.prepare(two_by_two, None, torch.Generator())
     assert fresh.kept is None
     assert float(visit(fresh, network(two_by_two, scale=2.0), two_by_two, sample, None).detach().min()) >= 0
+
+
+def test_the_multiscale_misreport_is_a_step_of_the_drawn_length_along_the_gradient() -> None:
+    setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
+    mechanism, mode = network(setting, scale=2.0).double(), MultiscaleRegret(0.3, 2.0, False)
+    values = setting.sample(40, torch.Generator().manual_seed(0)).double()
+    (lengths,) = mode.begin(setting, values, None, torch.Generator().manual_seed(1))
+    uniform = torch.rand(40, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.allclose(lengths, 0.3 * uniform.square())
+    asked = values.clone().requires_grad_()
+    found = mode.find(mechanism, setting, asked, (lengths,), mechanism(asked))
+    width = torch.tensor([12.0, 3.0], dtype=torch.float64)
+    _, gradient = utility_and_gradient(mechanism, values, values)
+    inside = (found > setting.low).all(-1) & (found < setting.high).all(-1)
+    assert int(inside.sum()) > 20
+    move = ((found - values) / width)[inside]
+    assert torch.allclose(move.norm(dim=-1), lengths[inside], atol=1e-6)
+    cosine = torch.nn.functional.cosine_similarity(move, (gradient * width)[inside], dim=-1)
+    assert torch.allclose(cosine, torch.ones_like(cosine))
+    assert torch.equal(setting.project(found), found)
+
+
+def test_a_wrong_multiscale_mode_is_refused() -> None:
+    for arguments in ((0.0, 2.0), (0.3, -1.0)):
+        with pytest.raises(ValueError, match="must be a positive number"):
+            MultiscaleRegret(*arguments, False)
+    with pytest.raises(ValueError, match="not convex"):
+        MultiscaleRegret(0.3, 2.0, False).prepare(
+            UniformUnion(2, 2, [[0.0, 0.3], [0.7, 1.0]], "additive"), None, torch.Generator()
+        )
 
 
 def test_a_local_mode_refuses_a_support_that_is_not_convex() -> None:
