@@ -118,24 +118,52 @@ def test_a_population_from_the_command_line(cli, tmp_path) -> None:
     assert whole["members"][1]["regret"] == own["audit"]["regret"]
     again = cli("evaluate.py", "run=both/member_6", "audit=fast", "audit.samples=8", "logger=none")
     assert again.code == 0, again.err
+    parent = cli("evaluate.py", "run=both", "audit=fast", "audit.samples=8", "logger=none", "hydra.run.dir=parent")
+    assert (parent.code, "name a member: run=<folder>/member_<seed>" in " ".join(parent.err.split())) == (1, True)
     done = cli("train.py", *small, "population=2", "seed=5", vary, "hydra.run.dir=both", "resume=auto")
     assert (done.code, "is complete" in done.out) == (0, True)
 
 
-def test_an_interrupted_population_continues_exactly(cli, tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def interrupted(cli, monkeypatch):
+    """Run train.py and interrupt it after ten iterations."""
     from truthful.callbacks import Checkpoints
 
+    def run(*arguments: str) -> None:
+        save = Checkpoints._save
+
+        def interrupt(self, trainer, module) -> None:
+            save(self, trainer, module)
+            module.interrupted = module.iteration == 10
+
+        monkeypatch.setattr(Checkpoints, "_save", interrupt)
+        assert cli("train.py", *arguments).code == 130
+        monkeypatch.setattr(Checkpoints, "_save", save)
+
+    return run
+
+
+def test_the_engine_and_threads_of_a_run_are_used_again(cli, interrupted, tmp_path) -> None:
+    interrupted(*SMALL, "iterations=20", "setting=a", "engine=eager", "hydra.run.dir=run")
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["engine"] == {"name": "eager", "threads": 1, "population": 1}
+    checkpoint["engine"]["threads"] = 2
+    torch.save(checkpoint, path)
+    try:
+        answer = cli("train.py", "resume=run", "engine=compiled")
+    finally:
+        torch.set_num_threads(1)
+    assert answer.code == 0, answer.err
+    assert "eager, 2 threads" in answer.out
+    train = json.loads((tmp_path / "run" / "result.json").read_text())["train"]
+    assert (train["engine"], train["threads"], train["compile_seconds"]) == ("eager", 2, 0.0)
+
+
+def test_an_interrupted_population_continues_exactly(cli, interrupted, tmp_path) -> None:
     small = (*SMALL, "iterations=20", "setting=a", "engine=eager", "population=2")
     assert cli("train.py", *small, "hydra.run.dir=whole").code == 0
-    save = Checkpoints._save
-
-    def interrupt(self, trainer, module) -> None:
-        save(self, trainer, module)
-        module.interrupted = module.iteration == 10
-
-    monkeypatch.setattr(Checkpoints, "_save", interrupt)
-    assert cli("train.py", *small, "hydra.run.dir=half").code == 130
-    monkeypatch.setattr(Checkpoints, "_save", save)
+    interrupted(*small, "hydra.run.dir=half")
     assert cli("train.py", "resume=half").code == 0
     for seed in (0, 1):
         states = [

@@ -48,6 +48,10 @@ def restore_mechanism(mechanism: Mechanism, checkpoint: dict[str, Any]) -> None:
     """Load the mechanism's part of a training checkpoint."""
     prefix = "mechanism."
     state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    if not state:
+        raise UserError(
+            "the checkpoint has no mechanism in it; of a population, name a member: run=<folder>/member_<seed>"
+        )
     try:
         mechanism.load_state_dict(state)
     except RuntimeError as error:
