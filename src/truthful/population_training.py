@@ -64,7 +64,7 @@ class PopulationModule(TrainingLoop):
         self._population.ready(*self._begin(), controls[0])
 
     def _begin(self) -> tuple[list[tuple[Tensor, slice | None]], list[torch.Generator]]:
-        return [member.data(self.iteration) for member in self.members], [member.starts() for member in self.members]
+        return [member.next_batch() for member in self.members], [member.starts() for member in self.members]
 
     def run(self, first: int, last: int) -> None:
         """Do iterations `first` to `last`, or until interrupted."""

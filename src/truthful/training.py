@@ -113,10 +113,15 @@ class AuctionModule(TrainingLoop):
         self.settle()
         parts = (self.mechanism, self.setting, self.regret, self.dual, self.optimizer)
         steps = Iteration(*parts, self.clip_norm, self.engine, fuse=not isinstance(self.engine, Eager))
-        values, rows = self.data(self.iteration)
+        values, rows = self.next_batch()
         begun = self.regret.begin(self.setting, values, rows, self.starts())
         steps.ready(values, begun, steps.controls([0.0], [1.0], 0)[0])
         object.__setattr__(self, "_steps", steps)  # not a part of this module: its tensors are ours already
+
+    def next_batch(self) -> tuple[Tensor, slice | None]:
+        """The valuations of this iteration, on the module's device, and their rows in the fixed sample."""
+        values, rows = self.data(self.iteration)
+        return values.to(self.history.device, non_blocking=True), rows
 
     def starts(self) -> torch.Generator:
         """For the starting points of this iteration."""
@@ -140,9 +145,7 @@ class AuctionModule(TrainingLoop):
         rates, budgets = self.rates_and_budgets(first, last)
         controls = self._steps.controls(rates, budgets, first)
         for k, rate in enumerate(rates):
-            self.window[k] = self._steps.step(
-                *self.data(self.iteration), self.starts(), controls[k], rate, self.iteration + 1
-            )
+            self.window[k] = self._steps.step(*self.next_batch(), self.starts(), controls[k], rate, self.iteration + 1)
             self.iteration += 1
             if self.interrupted:
                 break
