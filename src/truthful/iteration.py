@@ -129,7 +129,7 @@ class Iteration(nn.Module):
         mean_revenue = revenue(truthful).mean(-1)
         parameters = list(self.mechanism.parameters())
         loss = (self.dual(regret, mean_revenue) - mean_revenue).sum()
-        gradients = list(torch.autograd.grad(loss, parameters))
+        gradients = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
         with torch.no_grad():
             mean_revenue, regret = mean_revenue.detach(), regret.detach()
             rate, budget, *corrections = controls.unbind(-1)
