@@ -32,7 +32,7 @@ def run_script(script: Callable[[], None], conf: Path, config_name: str, usage: 
 
     `usage` is the head of the help. HYDRA_FULL_ERROR=1 in the environment shows the traceback all the same.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more hardly help networks of this size, see benchmarks/threads.py
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more hardly help networks of this size, see benchmarks/step.py
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
     register_resolvers()
     if {"--help", "-h"} & set(sys.argv[1:]):
