@@ -17,8 +17,10 @@ from typing import Any
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
 class EngineFailed(RuntimeError):
@@ -117,8 +119,9 @@ class Compiled(Prepared):
 
         inputs = [*own, *tensors]
         graph = make_fx(flat, decomposition_table=_CHEAPER)(*(tensor.detach().clone() for tensor in inputs))
-        for node in graph.graph.find_nodes(op="placeholder"):
-            node.meta.clear()  # it belongs to another trace than the compiler's own
+        shapes = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)  # without it, nothing is cached
+        for node, tensor in zip(graph.graph.find_nodes(op="placeholder"), inputs, strict=True):
+            node.meta = {"val": shapes.from_tensor(tensor)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             code = torch._inductor.compile(graph, inputs, options={"cpp_wrapper": inputs[0].device.type == "cpu"})
