@@ -120,7 +120,6 @@ class RegretMode(nn.Module, ABC):
         `starts_at_truth`, `values` require a gradient.
         """
 
-    @abstractmethod
     def forward(
         self,
         mechanism: Mechanism,
@@ -129,7 +128,13 @@ class RegretMode(nn.Module, ABC):
         truthful: Outcome,
         misreport: Float[Tensor, "*b n m"],
     ) -> Float[Tensor, "*p n"]:
-        """Regret per bidder, the mean over the batch, differentiable in the mechanism."""
+        """Regret per bidder, differentiable in the mechanism.
+
+        relu(u_i(v_i; (b_i, v_-i)) - u_i(v_i; v)) at the misreport b_i, the mean over the batch (the last axis of `b`).
+        """
+        values = values.detach()
+        gain = deviation_utility(mechanism, values, misreport) - utility(values, truthful)
+        return gain.relu().mean(-2)
 
     def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
         """Store what was found for the next visit, if the mode does."""
@@ -143,15 +148,3 @@ def check_sufficiency(setting: Setting) -> None:
             "only for additive or unit-demand values on a convex support (Carroll 2012), and this setting's support is "
             "not convex; use regret=standard, or override with regret.assume_sufficient=true"
         )
-
-
-def mean_gain(
-    mechanism: Mechanism,
-    values: Float[Tensor, "*b n m"],
-    truthful: Outcome,
-    misreport: Float[Tensor, "*b n m"],
-) -> Float[Tensor, "*p n"]:
-    """relu(u_i(v_i; (b_i, v_-i)) - u_i(v_i; v)) for each bidder, the mean over the batch (the last axis of `b`)."""
-    values = values.detach()
-    gain = deviation_utility(mechanism, values, misreport) - utility(values, truthful)
-    return gain.relu().mean(-2)

@@ -10,7 +10,7 @@ from torch import Tensor
 from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import gradient_at_truth
-from truthful.regret.base import RegretMode, Run, check_sufficiency, directly, mean_gain
+from truthful.regret.base import RegretMode, Run, check_sufficiency, directly
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 
@@ -67,14 +67,3 @@ class MultiscaleRegret(RegretMode):
         size = slope.square().sum(-1, keepdim=True).sqrt()
         move = begun[0].unsqueeze(-1) * (high - low) * slope / (size + 1e-9)
         return setting.project(values.detach() + move)
-
-    def forward(
-        self,
-        mechanism: Mechanism,
-        setting: Setting,
-        values: Float[Tensor, "*b n m"],
-        truthful: Outcome,
-        misreport: Float[Tensor, "*b n m"],
-    ) -> Float[Tensor, "*p n"]:
-        """The mean over the batch."""
-        return mean_gain(mechanism, values, truthful, misreport)

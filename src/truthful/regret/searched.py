@@ -8,7 +8,7 @@ from torch import Tensor
 from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import gradient_at_truth
-from truthful.regret.base import RegretMode, Run, Search, check_sufficiency, directly, mean_gain
+from truthful.regret.base import RegretMode, Run, Search, check_sufficiency, directly
 from truthful.regret.starts import Start, TruthfulStart
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -72,17 +72,6 @@ class SearchedRegret(RegretMode):
         """The last iterate; at the truth the first gradient comes from the truthful outcome."""
         gradient = gradient_at_truth(values, truthful) if self.starts_at_truth and truthful is not None else None
         return self.search.climb(mechanism, setting, values.detach(), begun[0], gradient, run)
-
-    def forward(
-        self,
-        mechanism: Mechanism,
-        setting: Setting,
-        values: Float[Tensor, "*b n m"],
-        truthful: Outcome,
-        misreport: Float[Tensor, "*b n m"],
-    ) -> Float[Tensor, "*p n"]:
-        """relu of the gain, the mean over the batch."""
-        return mean_gain(mechanism, values, truthful, misreport)
 
     def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
         """Even where it is worse than the one before."""
