@@ -107,8 +107,14 @@ class TrainingLoop(L.LightningModule, ABC):
         return repeat(0)
 
     def on_fit_start(self) -> None:
-        """Make the engine ready."""
+        """Follow the device and the checkpoint, whose optimiser state is not there yet."""
         self.clock.start()
+        for member in self.members:
+            member.settle()
+        self.iteration = self.members[0].iteration
+
+    def on_train_start(self) -> None:
+        """Make the engine ready."""
         try:
             self.prepare()
         except EngineFailed as failure:

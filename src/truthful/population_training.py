@@ -48,9 +48,6 @@ class PopulationModule(TrainingLoop):
     def prepare(self) -> None:
         """Stack the members; compile, if the engine compiles."""
         members = self.members
-        for member in members:
-            member.settle()
-        self.iteration = members[0].iteration
         self._population = Population(
             [member.mechanism for member in members],
             self.setting,

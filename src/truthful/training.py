@@ -110,7 +110,6 @@ class AuctionModule(TrainingLoop):
 
     def prepare(self) -> None:
         """The iteration for the engine, compiled if the engine compiles."""
-        self.settle()
         parts = (self.mechanism, self.setting, self.regret, self.dual, self.optimizer)
         steps = Iteration(*parts, self.clip_norm, self.engine, fuse=not isinstance(self.engine, Eager))
         values, rows = self.next_batch()
