@@ -104,7 +104,7 @@ def train(composed: DictConfig) -> None:
         if not run.started:
             save_configuration(run, composed)
         if done < module.iterations:
-            fit(run, module, trainer, resume=done > 0)
+            fit(run, module, trainer, console, resume=done > 0)
         checkpoint = checkpoints.load(run.folder / CHECKPOINT)
         if isinstance(module, AuctionModule):
             checkpoints.restore_mechanism(module.mechanism, checkpoint)
@@ -196,13 +196,20 @@ def set_engine(module: TrainingLoop, config: dict[str, Any], saved: dict[str, An
 
 
 @contextmanager
-def shown_warnings(console: Console) -> Iterator[None]:
-    """Show warnings as lines of their own."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+def shown_warnings(console: Console, module: str = "") -> Iterator[None]:
+    """Show warnings (of a module, or all) as lines of their own, as they come."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=UserWarning, module=module)
+        as_usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, UserWarning):
+                console.print(f"warning: {message}", style="yellow", soft_wrap=True)
+            else:
+                as_usual(message, category, *where, **more)
+
+        warnings.showwarning = show
         yield
-    for warning in caught:
-        console.print(f"warning: {warning.message}", style="yellow")
 
 
 def load_checkpoint(run: Run) -> dict[str, Any]:
@@ -264,13 +271,14 @@ def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict
         raise UserError(f"trainer.accelerator={options['accelerator']}: {error}") from error
 
 
-def fit(run: Run, module: TrainingLoop, trainer: Trainer, resume: bool) -> None:
+def fit(run: Run, module: TrainingLoop, trainer: Trainer, console: Console, resume: bool) -> None:
     """Train to the end, from the checkpoint if there is one."""
     from truthful.callbacks import TrainingInterrupted
     from truthful.loop import TrainingDiverged
 
     try:
-        trainer.fit(module, ckpt_path=run.folder / CHECKPOINT if resume else None, weights_only=True)
+        with shown_warnings(console, "truthful"):
+            trainer.fit(module, ckpt_path=run.folder / CHECKPOINT if resume else None, weights_only=True)
     except TrainingInterrupted as interruption:
         stop(f"{interruption}; continue with: python train.py resume={run.shown_folder}", code=INTERRUPTED)
     except TrainingDiverged as error:

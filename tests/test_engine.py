@@ -1,5 +1,6 @@
 """Engines run the same mathematics, say when they cannot, and are chosen without a clock."""
 
+import json
 import shutil
 import warnings
 from functools import partial
@@ -10,7 +11,7 @@ import lightning
 import pytest
 import torch
 
-from tests.conftest import network
+from tests.conftest import SMALL, network
 from tests.test_training import fit, make
 from truthful.duals import AugmentedLagrangian
 from truthful.engine import Auto, Compiled, CudaGraph, Eager, Engine, EngineFailed, _rational_tanh
@@ -275,3 +276,15 @@ def test_a_wrong_soap_is_refused(change: dict[str, Any], message: str) -> None:
         Soap([torch.zeros(2, 2)], **{**arguments, **change})
     with pytest.raises(ValueError, match="soap needs weights with two axes"):
         Soap([torch.zeros(3, 2), torch.zeros(2)], **arguments).pairs()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_terminal_says_why_an_engine_was_replaced(cli, tmp_path: Path) -> None:
+    answer = cli("train.py", *SMALL, "iterations=10", "setting=a", "engine=cuda_graph", "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    said = " ".join(answer.out.split())
+    assert (
+        "warning: engine: eager, because cuda_graph does not work here (RuntimeError: there is no CUDA device)" in said
+    )
+    train = json.loads((tmp_path / "run" / "result.json").read_text())["train"]
+    assert (train["engine"], train["completed"]) == ("eager", 10)

@@ -118,7 +118,7 @@ class TrainingLoop(L.LightningModule, ABC):
         try:
             self.prepare()
         except EngineFailed as failure:
-            warnings.warn(f"engine: eager, because {self.engine.name} does not work here ({failure})", stacklevel=2)
+            warnings.warn(f"engine: eager, because {self.engine.name} does not work here ({failure})", stacklevel=1)
             self.engine = Eager()
             self.prepare()
 
