@@ -104,6 +104,7 @@ def test_a_population_from_the_command_line(cli, tmp_path) -> None:
     answer = cli("train.py", *small, "population=2", "seed=5", vary, "hydra.run.dir=both")
     assert answer.code == 0, answer.err
     assert "seed 5 to 6, 2 networks at once" in " ".join(answer.out.split())
+    assert "the same profiles" in " ".join(answer.out.split())
     twin = cli("train.py", *small, "seed=6", "rmax.end=2e-4", "hydra.run.dir=alone")
     assert twin.code == 0, twin.err
     own = json.loads((tmp_path / "both" / "member_6" / "result.json").read_text())

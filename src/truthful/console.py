@@ -150,6 +150,11 @@ def show_members(console: Console, members: list[dict[str, Any]], title: str) ->
         table.add_section()
         table.add_row("mean", *means)
     console.print(table)
+    console.print(
+        "All members are audited on the same profiles: the error of each is the profiles', that of the mean the "
+        "spread over members alone. Regrets are lower bounds.",
+        style="dim",
+    )
 
 
 def show_certificate(console: Console, certificate: dict[str, Any]) -> None:
