@@ -110,6 +110,7 @@ def train(composed: DictConfig) -> None:
             checkpoints.restore_mechanism(module.mechanism, checkpoint)
             finish(run, module, checkpoint, result, loggers, console)
         else:
+            module.restore(checkpoint)
             finish_population(run, members, module, result, loggers, console)
         succeeded = True
     finally:
@@ -339,7 +340,7 @@ def finish_population(
 ) -> None:
     """Finish every member in its own folder, then write a result.json that lists them."""
     import torch
-    from rich.console import Console as Quiet
+    from rich.console import Console
 
     from truthful import checkpoints, logging
     from truthful.console import show_members
@@ -357,7 +358,7 @@ def finish_population(
             origin = {key: own_result[key] for key in ORIGIN}
             checkpoint = module.member_checkpoint(own) | {"run": identity | {"origin": origin}}
             checkpoints.save(member.folder / CHECKPOINT, lambda path, saved=checkpoint: torch.save(saved, path))
-            finish(member, own, checkpoint, own_result, [], Quiet(quiet=True))
+            finish(member, own, checkpoint, own_result, [], Console(quiet=True))
         audited = {
             key: own_result["audit"][key] for key in ("revenue", "revenue_se", "regret", "regret_se", "regret_sum")
         }

@@ -174,6 +174,20 @@ def test_an_interrupted_population_continues_exactly(cli, interrupted, tmp_path)
         assert all(torch.equal(state, states[1][name]) for name, state in states[0].items())
 
 
+def test_a_population_killed_before_its_results_has_them_afterwards(cli, tmp_path) -> None:
+    small = (*SMALL, "iterations=20", "setting=a", "engine=eager", "population=2")
+    assert cli("train.py", *small, "hydra.run.dir=run").code == 0
+    results = [tmp_path / "run" / part / "result.json" for part in ("", "member_1")]
+    before = [json.loads(path.read_text()) for path in results]
+    for path in results:
+        path.unlink()
+    assert cli("train.py", "resume=run").code == 0
+    after = [json.loads(path.read_text()) for path in results]
+    assert after[0]["members"] == before[0]["members"]
+    assert after[1]["audit"]["revenue"] == before[1]["audit"]["revenue"]
+    assert after[1]["train"] == before[1]["train"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

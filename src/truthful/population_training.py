@@ -110,6 +110,11 @@ class PopulationModule(TrainingLoop):
             member.optimizer.load_state_dict(state)
         self.failed = dict(checkpoint["failed"])
 
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Load what training has saved, also where there is nothing left to train."""
+        self.load_state_dict(checkpoint["state_dict"])
+        self.on_load_checkpoint(checkpoint)
+
     def member_checkpoint(self, member: AuctionModule) -> dict[str, Any]:
         """What the checkpoint of a run of this member alone has that evaluation reads."""
         state = {name: tensor.clone() for name, tensor in member.state_dict().items()}
