@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from truthful.mechanisms import RegretNet
+from truthful.regret import RegretMode
 from truthful.settings import Setting, UniformBox
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +100,12 @@ def network(
         for parameter in mechanism.parameters():
             parameter.mul_(scale)
     return mechanism
+
+
+def regret_mode(name: str) -> RegretMode:
+    """A mode as conf/regret/<name>.yaml has it."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return instantiate(compose("config", overrides=[f"regret={name}"]).regret)
 
 
 def blank_network() -> RegretNet:

@@ -11,7 +11,7 @@ import lightning
 import pytest
 import torch
 
-from tests.conftest import SMALL, network
+from tests.conftest import CONF, SMALL, network, regret_mode
 from tests.test_training import fit, make
 from truthful.duals import AugmentedLagrangian
 from truthful.engine import Auto, Compiled, CudaGraph, Eager, Engine, EngineFailed, _rational_tanh
@@ -39,6 +39,29 @@ def trained(engine: Engine, mode: str, **changes: Any) -> AuctionModule:
 
 def lagrangian() -> AugmentedLagrangian:
     return AugmentedLagrangian(2, 5.0, 1.0, 2, 5.0, 3)
+
+
+class Traced(Compiled):
+    """The compiled engine without the compiler: what it would compile."""
+
+    def compile(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+        return graph
+
+
+@pytest.mark.parametrize("mode", sorted(path.stem for path in (CONF / "regret").glob("*.yaml")))
+def test_every_mode_can_be_compiled_and_handed_over(mode: str) -> None:
+    """Half-way a curriculum changes over, in the middle of a logging interval."""
+    runs = []
+    for engine in (Eager(), Traced()):
+        module = make(8, regret=regret_mode(mode), mechanism=network(UniformBox(2, 2, 0.0, 1.0, "additive"), scale=2.0))
+        module.double().data.sample = module.data.sample.double()
+        module.engine = engine
+        runs.append(fit(module))
+        assert module.engine is engine
+    eager, traced = (run.state_dict() for run in runs)
+    assert float(eager["history"][7, 1]) > 0
+    for name, state in eager.items():
+        assert torch.allclose(state, traced[name], rtol=0, atol=1e-9), name
 
 
 @needs_compiler

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import CONF, SMALL, network
+from tests.conftest import CONF, SMALL, network, regret_mode
 from tests.test_engine import MODES
 from tests.test_training import fit, make
 from truthful.duals import Budget
@@ -67,6 +67,26 @@ def test_members_equal_their_twins(mode: str, clip_norm: float | None) -> None:
         assert own.metrics["revenue"] == pytest.approx(twin.metrics["revenue"], abs=1e-9)
         mean = own.optimizer.state_dict()["state"][0]["exp_avg"]
         assert torch.allclose(mean, twin.optimizer.state_dict()["state"][0]["exp_avg"], rtol=0, atol=1e-9)
+
+
+SHARED = sorted({path.stem for path in (CONF / "regret").glob("*.yaml")} - {"misreporter"})
+
+
+@pytest.mark.parametrize("mode", SHARED)
+def test_every_mode_can_be_shared_by_a_population(mode: str) -> None:
+    def alone(seed: int) -> AuctionModule:
+        return member(seed, iterations=4, regret=regret_mode(mode))
+
+    population = fit(PopulationModule([alone(0), alone(1)]))
+    for seed in range(2):
+        twin = fit(alone(seed)).state_dict()
+        for name, state in population.members[seed].state_dict().items():
+            assert torch.allclose(state, twin[name], rtol=0, atol=1e-9), name
+
+
+def test_a_search_that_learns_is_not_shared() -> None:
+    with pytest.raises(ValueError, match="regret=misreporter needs population=1"):
+        fit(PopulationModule([member(seed, regret=regret_mode("misreporter")) for seed in range(2)]))
 
 
 def test_a_member_that_diverges_is_given_up() -> None:

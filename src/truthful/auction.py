@@ -41,18 +41,26 @@ def deviate(values: Float[Tensor, "*b n m"], misreport: Float[Tensor, "*b n m"])
     return torch.where(deviator, misreport.unsqueeze(-2), values.unsqueeze(-3))
 
 
+def deviation_outcome(
+    mechanism: Callable[[Tensor], Outcome],
+    values: Float[Tensor, "*#b n m"],
+    misreport: Float[Tensor, "*#b n m"],
+) -> Outcome:
+    """What each bidder gets and pays if he alone reports `misreport[i]`.
+
+    All n deviations of all profiles go through the mechanism in one batch. `values` and `misreport` broadcast over
+    the leading axes, so that a whole axis of candidate misreports can be scored against one batch of profiles.
+    """
+    outcome = mechanism(deviate(*torch.broadcast_tensors(values, misreport)))
+    own_allocation = outcome.allocation.diagonal(dim1=-3, dim2=-2).transpose(-1, -2)
+    return Outcome(own_allocation, outcome.payment.diagonal(dim1=-2, dim2=-1))
+
+
 def deviation_utility(
     mechanism: Callable[[Tensor], Outcome],
     values: Float[Tensor, "*#b n m"],
     misreport: Float[Tensor, "*#b n m"],
 ) -> Float[Tensor, "*#b n"]:
-    """u_i(v_i; (b_i, v_-i)): what each bidder's true utility is if he alone reports `misreport[i]`.
-
-    All n deviations of all profiles go through the mechanism in one batch. `values` and `misreport` broadcast over
-    the leading axes, so that a whole axis of candidate misreports can be scored against one batch of profiles.
-    """
+    """u_i(v_i; (b_i, v_-i)): what each bidder's true utility is if he alone reports `misreport[i]`."""
     values, misreport = torch.broadcast_tensors(values, misreport)
-    outcome = mechanism(deviate(values, misreport))
-    own_allocation = outcome.allocation.diagonal(dim1=-3, dim2=-2).transpose(-1, -2)
-    own_payment = outcome.payment.diagonal(dim1=-2, dim2=-1)
-    return utility(values, Outcome(own_allocation, own_payment))
+    return utility(values, deviation_outcome(mechanism, values, misreport))

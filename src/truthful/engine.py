@@ -19,6 +19,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -122,10 +123,16 @@ class Compiled(Prepared):
         shapes = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)  # without it, nothing is cached
         for node, tensor in zip(graph.graph.find_nodes(op="placeholder"), inputs, strict=True):
             node.meta = {"val": shapes.from_tensor(tensor)}
+        code = self.compile(graph, inputs)
+        return lambda given: pytree.tree_unflatten(code(*own, *given), structure[0])
+
+    def compile(self, graph: GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        """The traced graph as code."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            code = torch._inductor.compile(graph, inputs, options={"cpp_wrapper": inputs[0].device.type == "cpu"})
-        return lambda given: pytree.tree_unflatten(code(*own, *given), structure[0])
+            options = {"cpp_wrapper": inputs[0].device.type == "cpu"}
+            code: Callable[..., Any] = torch._inductor.compile(graph, [*inputs], options=options)
+        return code
 
 
 class CudaGraph(Prepared):

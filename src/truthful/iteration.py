@@ -15,7 +15,7 @@ from truthful.duals import Dual
 from truthful.engine import Engine
 from truthful.mechanisms import Mechanism
 from truthful.optimizers import Soap, soap_update, turn, turn_is_due
-from truthful.regret import RegretMode
+from truthful.regret import Begun, RegretMode
 from truthful.settings import Setting
 from truthful.shapes import Float
 
@@ -98,7 +98,7 @@ class Iteration(nn.Module):
         return record
 
     def ready(
-        self, values: Float[Tensor, "*p b n m"], begun: tuple[Tensor, ...], controls: Float[Tensor, "*p 4"]
+        self, values: Float[Tensor, "*p b n m"], begun: Begun, controls: Float[Tensor, "*p 4"]
     ) -> Callable[[], tuple[Tensor, Tensor, list[Tensor]]]:
         """An iteration, all but done: nothing has changed yet. Raises EngineFailed if the engine does not work."""
         if self.regret.staged:
@@ -111,7 +111,7 @@ class Iteration(nn.Module):
             self.fused.count_steps(completed)
 
     def update(
-        self, values: Float[Tensor, "*p b n m"], begun: tuple[Tensor, ...], controls: Float[Tensor, "*p 4"]
+        self, values: Float[Tensor, "*p b n m"], begun: Begun, controls: Float[Tensor, "*p 4"]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The part that is compiled: the record, the misreports, and the gradients if the optimiser is not in it.
 

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim import Optimizer
@@ -19,7 +20,7 @@ from truthful.duals import Dual
 from truthful.engine import Engine
 from truthful.iteration import Iteration, fused
 from truthful.mechanisms import Mechanism
-from truthful.regret import RegretMode
+from truthful.regret import Begun, RegretMode
 from truthful.settings import Setting
 from truthful.shapes import Float
 
@@ -78,6 +79,8 @@ class Population:
                 "a population needs optimizer=adam, without weight decay, amsgrad or maximize, or optimizer=soap, got "
                 f"{type(optimizers[0]).__name__}"
             )
+        if regrets[0].learns:
+            raise ValueError("a population cannot share a search that learns: regret=misreporter needs population=1")
         self.setting, self.regrets = setting, regrets
         dual, stacked = copy.deepcopy(duals[0]), copy.deepcopy(parts[0])
         for target, sources in ((dual, duals), (stacked, parts)):
@@ -125,13 +128,13 @@ class Population:
 
     def _begin(
         self, batches: Sequence[tuple[Tensor, slice | None]], generators: Sequence[torch.Generator]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, Begun]:
         begun = [
             regret.begin(self.setting, *batch, generator)
             for regret, batch, generator in zip(self.regrets, batches, generators, strict=True)
         ]
         values = torch.stack([values for values, _ in batches])
-        return values, tuple(torch.stack(column) for column in zip(*begun, strict=True))
+        return values, pytree.tree_map(lambda *column: torch.stack(column), *begun)
 
     def count(self, completed: int) -> None:
         """Say how many iterations are done, for the optimisers' own counts."""

@@ -51,7 +51,7 @@ class PopulationModule(TrainingLoop):
         self._population = Population(
             [member.mechanism for member in members],
             self.setting,
-            [member.regret for member in members],
+            [member.mode for member in members],
             [member.dual for member in members],
             [member.optimizer for member in members],
             members[0].clip_norm,
@@ -68,6 +68,8 @@ class PopulationModule(TrainingLoop):
         rates, budgets = zip(*(member.rates_and_budgets(first, last) for member in self.members), strict=True)
         controls = self._population.controls(rates, budgets, first)
         for k in range(last - first):
+            if self._population.regrets[0] is not self.members[0].mode:
+                self.prepare()
             record = self._population.step(*self._begin(), controls[k], self.iteration + 1)
             for member, own in zip(self.members, record, strict=True):
                 member.window[k] = own

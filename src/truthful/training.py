@@ -108,12 +108,17 @@ class AuctionModule(TrainingLoop):
         self.window = torch.zeros(self.log_every, 3 + self.setting.n_bidders).to(self.history)
         self.iteration = int(self.completed)
 
+    @property
+    def mode(self) -> RegretMode:
+        """The regret mode whose turn it is."""
+        return self.regret.at(self.iteration / self.iterations)
+
     def prepare(self) -> None:
         """The iteration for the engine, compiled if the engine compiles."""
-        parts = (self.mechanism, self.setting, self.regret, self.dual, self.optimizer)
+        parts = (self.mechanism, self.setting, self.mode, self.dual, self.optimizer)
         steps = Iteration(*parts, self.clip_norm, self.engine, fuse=not isinstance(self.engine, Eager))
         values, rows = self.next_batch()
-        begun = self.regret.begin(self.setting, values, rows, self.starts())
+        begun = self.mode.begin(self.setting, values, rows, self.starts())
         steps.ready(values, begun, steps.controls([0.0], [1.0], 0)[0])
         object.__setattr__(self, "_steps", steps)  # not a part of this module: its tensors are ours already
 
@@ -144,6 +149,8 @@ class AuctionModule(TrainingLoop):
         rates, budgets = self.rates_and_budgets(first, last)
         controls = self._steps.controls(rates, budgets, first)
         for k, rate in enumerate(rates):
+            if self.mode is not self._steps.regret:
+                self.prepare()
             self.window[k] = self._steps.step(*self.next_batch(), self.starts(), controls[k], rate, self.iteration + 1)
             self.iteration += 1
             if self.interrupted:

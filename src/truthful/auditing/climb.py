@@ -14,14 +14,9 @@ from torch.quasirandom import SobolEngine
 
 from truthful.auditing.columns import Columns, join
 from truthful.auditing.instances import Instances
+from truthful.regret.quasi_newton import FIRST, LONGEST, STEPS, bfgs_update
 from truthful.shapes import Bool, Float, Int
 
-STEPS = (2.0, 1.0, 0.4, 0.1, 0.02)
-"""Step lengths that a line search tries at once, as multiples of the quasi-Newton step."""
-LONGEST = 0.3
-"""Longest quasi-Newton step, in the max norm, as a share of the box."""
-FIRST = 0.05
-"""Length of the first step."""
 STEEP = 1e-2
 """A slope over the whole box above this share of the largest value is more than a maximum has."""
 SCANNED = 33
@@ -130,25 +125,9 @@ def climb(instances: Instances, points: Points, iterations: int) -> tuple[Points
         if bool(better.any()):
             _, there_too = instances.utility_and_gradient(instance[better], there[better])
             new[better] = there_too * width[better]
-        inverse, fresh = _update(inverse, fresh, (there - here) / width, (gradient - new) * free, better)
+        inverse, fresh = bfgs_update(inverse, fresh, (there - here) / width, (gradient - new) * free, better)
         gradient = new
     return Points(points.instance, report, value, points.member), sharp
-
-
-def _update(inverse: Tensor, fresh: Tensor, step: Tensor, change: Tensor, better: Tensor) -> tuple[Tensor, Tensor]:
-    """BFGS update of the inverse Hessian of -utility; a failed line search shortens the next step instead."""
-    curvature = (step * change).sum(-1)
-    size = (change * change).sum(-1)
-    usable = better & (curvature > 1e-10 * size.sqrt() * step.norm(dim=-1)) & (curvature > 0)
-    eye = torch.eye(step.shape[-1]).to(step)
-    first = (curvature / size.clamp_min(1e-30))[:, None, None] * eye
-    base = torch.where(fresh[:, None, None], first, inverse)
-    ratio = torch.where(usable, 1 / curvature.clamp_min(1e-30), torch.zeros_like(curvature))[:, None, None]
-    left = eye - ratio * step[:, :, None] * change[:, None, :]
-    updated = left @ base @ left.transpose(-1, -2) + ratio * step[:, :, None] * step[:, None, :]
-    inverse = torch.where(usable[:, None, None], updated, inverse)
-    fresh = fresh & ~usable
-    return torch.where((~better)[:, None, None], 0.1 * inverse, inverse), fresh
 
 
 def compass(

@@ -1,21 +1,35 @@
 """Regret modes: what training minimises, and the searches behind them."""
 
 from truthful.regret.ascent import GradientAscent
-from truthful.regret.base import Found, RegretMode, Search
-from truthful.regret.multiscale import MultiscaleRegret
+from truthful.regret.base import Begun, Found, RegretMode, Search
+from truthful.regret.combined import BetterOf, Curriculum, Mixture, Reciprocal
+from truthful.regret.misreporter import Misreporter
+from truthful.regret.quasi_newton import QuasiNewton
 from truthful.regret.searched import SearchedRegret
-from truthful.regret.starts import RandomStart, TruthfulStart
-from truthful.regret.steps import AdamStep, GradientStep
+from truthful.regret.slope import SlopeRegret
+from truthful.regret.starts import NearbyStart, RandomStart, TruthfulStart
+from truthful.regret.steps import AdamStep, GradientStep, NormalisedStep, RandomLength, SignStep
 
 __all__ = [
     "AdamStep",
+    "Begun",
+    "BetterOf",
+    "Curriculum",
     "Found",
     "GradientAscent",
     "GradientStep",
-    "MultiscaleRegret",
+    "Misreporter",
+    "Mixture",
+    "NearbyStart",
+    "NormalisedStep",
+    "QuasiNewton",
+    "RandomLength",
     "RandomStart",
+    "Reciprocal",
     "RegretMode",
     "Search",
     "SearchedRegret",
+    "SignStep",
+    "SlopeRegret",
     "TruthfulStart",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from truthful.auction import Outcome, deviation_utility, utility
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.base import Found, Run, Search, directly
-from truthful.regret.steps import StepRule
+from truthful.regret.steps import RandomLength, StepRule
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 
@@ -28,6 +28,11 @@ class GradientAscent(Search):
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"a search needs a whole number of steps of at least 1, got {steps!r}")
         self.steps, self.step = steps, step
+        self.varies = isinstance(step, RandomLength)
+
+    def draw(self, values: Float[Tensor, "b n m"], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """What the step rule draws."""
+        return self.step.draw(values, generator)
 
     def climb(
         self,
@@ -35,12 +40,13 @@ class GradientAscent(Search):
         setting: Setting,
         values: Float[Tensor, "*b n m"],
         start: Float[Tensor, "*s n m"],
+        drawn: tuple[Tensor, ...] = (),
         gradient: Float[Tensor, "*s n m"] | None = None,
         run: Run = directly,
     ) -> Float[Tensor, "*s n m"]:
         """Only the last iterate."""
         point = start.detach()
-        state: Sequence[Tensor] = self.step.begin(point)
+        state: Sequence[Tensor] = self.step.begin(point, *drawn)
         if gradient is not None:
             point, *state = self._move(setting, point, gradient, state)
         for _ in range(self.steps - (gradient is not None)):
@@ -48,11 +54,16 @@ class GradientAscent(Search):
         return point
 
     def __call__(
-        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*s n m"]
+        self,
+        mechanism: Mechanism,
+        setting: Setting,
+        values: Float[Tensor, "*b n m"],
+        start: Float[Tensor, "*s n m"],
+        drawn: tuple[Tensor, ...] = (),
     ) -> Found:
         """The best misreport seen, of the start, the iterates and the truth."""
         point = start.detach()
-        state: Sequence[Tensor] = self.step.begin(point)
+        state: Sequence[Tensor] = self.step.begin(point, *drawn)
         with frozen(mechanism), torch.no_grad():
             truth = utility(values, mechanism(values))
             best = values.expand_as(start).clone()
@@ -77,7 +88,12 @@ class GradientAscent(Search):
         return self._move(setting, point, gradient, state)
 
     def _move(self, setting: Setting, point: Tensor, gradient: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        move, *state = self.step(gradient, *state)
+        if not self.step.relative:
+            move, *state = self.step(gradient, *state)
+        else:
+            low, high = setting.bounds(point)
+            move, *state = self.step(gradient * (high - low), *state)
+            move = move * (high - low)
         return (setting.project(point + move), *state)
 
 
@@ -105,8 +121,10 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def gradient_at_truth(values: Float[Tensor, "*b n m"], truthful: Outcome) -> Float[Tensor, "*b n m"]:
-    """Each bidder's gradient of his utility in his own report, at the truth, detached.
+def gradient_at_truth(
+    values: Float[Tensor, "*b n m"], truthful: Outcome, differentiable: bool = False
+) -> Float[Tensor, "*b n m"]:
+    """Each bidder's gradient of his utility in his own report, at the truth; detached unless `differentiable`.
 
     `truthful` is the outcome at `values` with its graph, and `values` requires a gradient: all deviations at the truth
     are the same profile, so that no further evaluation of the mechanism is needed. The graph is kept.
@@ -114,6 +132,8 @@ def gradient_at_truth(values: Float[Tensor, "*b n m"], truthful: Outcome) -> Flo
     honest = utility(values.detach(), truthful)
     own = []
     for bidder in range(values.shape[-2]):
-        (gradient,) = torch.autograd.grad(honest[..., bidder].sum(), values, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            honest[..., bidder].sum(), values, retain_graph=True, create_graph=differentiable
+        )
         own.append(gradient[..., bidder, :])
     return torch.stack(own, -2)

@@ -28,6 +28,9 @@ class Found:
     """The last iterate, which need not be the best."""
 
 
+Begun = tuple[Any, ...]
+"""Tensors, and tuples of them, that a search begins with."""
+
 Run = Callable[..., Any]
 """How a function of a module and tensors is executed, run(function, module, *arguments): as it is, or compiled (see
 `truthful.engine`)."""
@@ -43,6 +46,12 @@ class Search(ABC):
 
     steps: int
     """Gradient steps it takes."""
+    varies: bool
+    """Whether it looks at many distances from the same start."""
+
+    def draw(self, values: Float[Tensor, "b n m"], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The random numbers of a visit, if it needs any."""
+        return ()
 
     @abstractmethod
     def climb(
@@ -51,17 +60,24 @@ class Search(ABC):
         setting: Setting,
         values: Float[Tensor, "*b n m"],
         start: Float[Tensor, "*s n m"],
+        drawn: tuple[Tensor, ...] = (),
         gradient: Float[Tensor, "*s n m"] | None = None,
         run: Run = directly,
     ) -> Float[Tensor, "*s n m"]:
         """Only the last iterate, for training, which evaluates it anyway.
 
-        `gradient` is the gradient at the start where the caller has it already; `run` executes the other steps.
+        `drawn` is what `draw` drew; `gradient` the gradient at the start where the caller has it already; `run`
+        executes the other steps.
         """
 
     @abstractmethod
     def __call__(
-        self, mechanism: Mechanism, setting: Setting, values: Float[Tensor, "*b n m"], start: Float[Tensor, "*s n m"]
+        self,
+        mechanism: Mechanism,
+        setting: Setting,
+        values: Float[Tensor, "*b n m"],
+        start: Float[Tensor, "*s n m"],
+        drawn: tuple[Tensor, ...] = (),
     ) -> Found:
         """The best misreport seen from `start` on. `start` may have more leading axes (`s`) than `values`."""
 
@@ -85,7 +101,13 @@ class RegretMode(nn.Module, ABC):
     fixed_step: bool = False
     """Whether it only ever looks at one fixed distance from the truth."""
     starts_at_truth: bool = False
-    """Whether the search begins at the truth at every visit, and so can use the truthful outcome's gradient."""
+    """Whether it can use the gradient of the truthful outcome, which then has one."""
+    learns: bool = False
+    """Whether the search itself learns: then it has parameters, which members of a population cannot share."""
+
+    def at(self, progress: float) -> RegretMode:
+        """The mode after the share `progress` of training: this one, unless it hands over to another."""
+        return self
 
     @abstractmethod
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
@@ -98,7 +120,7 @@ class RegretMode(nn.Module, ABC):
     @abstractmethod
     def begin(
         self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
-    ) -> tuple[Tensor, ...]:
+    ) -> Begun:
         """What the search starts from: kept misreports, or draws from `generator`, which is for this iteration alone.
 
         `rows` are the rows of the fixed sample that `values` are, None for a fresh batch.
@@ -110,7 +132,7 @@ class RegretMode(nn.Module, ABC):
         mechanism: Mechanism,
         setting: Setting,
         values: Float[Tensor, "*b n m"],
-        begun: tuple[Tensor, ...],
+        begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
     ) -> Float[Tensor, "*b n m"]:
@@ -131,6 +153,7 @@ class RegretMode(nn.Module, ABC):
         """Regret per bidder, differentiable in the mechanism.
 
         relu(u_i(v_i; (b_i, v_-i)) - u_i(v_i; v)) at the misreport b_i, the mean over the batch (the last axis of `b`).
+        `values` require a gradient where the mode `starts_at_truth`.
         """
         values = values.detach()
         gain = deviation_utility(mechanism, values, misreport) - utility(values, truthful)
@@ -146,5 +169,5 @@ def check_sufficiency(setting: Setting) -> None:
         raise ValueError(
             "a local regret says nothing about truthfulness here: local incentive compatibility is known to suffice "
             "only for additive or unit-demand values on a convex support (Carroll 2012), and this setting's support is "
-            "not convex; use regret=standard, or override with regret.assume_sufficient=true"
+            "not convex; use regret=standard, or give the mode assume_sufficient=true (regret.assume_sufficient=true)"
         )

@@ -1,4 +1,4 @@
-"""Regret at the misreport that a search arrives at: the standard, local and local_persistent modes."""
+"""Regret at the misreport that one search arrives at: standard, local, local_persistent, multiscale, noisy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import gradient_at_truth
-from truthful.regret.base import RegretMode, Run, Search, check_sufficiency, directly
+from truthful.regret.base import Begun, RegretMode, Run, Search, check_sufficiency, directly
 from truthful.regret.starts import Start, TruthfulStart
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -38,7 +38,7 @@ class SearchedRegret(RegretMode):
         self.evaluations = search.steps
         self.staged = search.steps > UNROLLED
         self.starts_at_truth = isinstance(start, TruthfulStart) and not keep and not self.staged
-        self.fixed_step = local and not keep
+        self.fixed_step = local and not keep and isinstance(start, TruthfulStart) and not search.varies
         self.register_buffer("kept", None)
 
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
@@ -56,22 +56,24 @@ class SearchedRegret(RegretMode):
 
     def begin(
         self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
-    ) -> tuple[Tensor, ...]:
-        """The starting misreports."""
-        return (self.start(setting, values, generator) if self.kept is None else self.kept[rows],)
+    ) -> Begun:
+        """The starting misreports, and what the search draws."""
+        start = self.start(setting, values, generator) if self.kept is None else self.kept[rows]
+        return start, *self.search.draw(values, generator)
 
     def find(
         self,
         mechanism: Mechanism,
         setting: Setting,
         values: Float[Tensor, "*b n m"],
-        begun: tuple[Tensor, ...],
+        begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
     ) -> Float[Tensor, "*b n m"]:
         """The last iterate; at the truth the first gradient comes from the truthful outcome."""
         gradient = gradient_at_truth(values, truthful) if self.starts_at_truth and truthful is not None else None
-        return self.search.climb(mechanism, setting, values.detach(), begun[0], gradient, run)
+        start, *drawn = begun
+        return self.search.climb(mechanism, setting, values.detach(), start, tuple(drawn), gradient, run)
 
     def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
         """Even where it is worse than the one before."""

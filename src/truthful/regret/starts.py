@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from truthful.regret.steps import positive
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 
@@ -29,6 +30,25 @@ class TruthfulStart(Start):
     ) -> Float[Tensor, "b n m"]:
         """The values themselves."""
         return values
+
+
+class NearbyStart(Start):
+    """Start at a random place near the truth: uniform in a ball of the max norm, projected.
+
+    Args:
+        radius: of the ball, as a share of the support's width.
+    """
+
+    def __init__(self, radius: float) -> None:
+        self.radius = positive("the radius of a random start", radius)
+
+    def __call__(
+        self, setting: Setting, values: Float[Tensor, "b n m"], generator: torch.Generator
+    ) -> Float[Tensor, "b n m"]:
+        """One draw for each profile and bidder."""
+        low, high = setting.bounds(values)
+        uniform = torch.rand(values.shape, generator=generator, dtype=values.dtype).to(values.device)
+        return setting.project(values + self.radius * (high - low) * (2 * uniform - 1))
 
 
 class RandomStart(Start):
