@@ -249,10 +249,10 @@ def test_a_nearby_start_lies_in_its_ball_and_in_the_support() -> None:
     assert torch.equal(setting.project(start), start)
 
 
-def test_the_better_of_two_is_better_and_is_kept(two_by_two: UniformBox) -> None:
+def test_the_better_of_two_is_kept_and_the_truth_if_both_lose(two_by_two: UniformBox) -> None:
     mechanism, sample = network(two_by_two, scale=3.0), two_by_two.sample(60, torch.Generator().manual_seed(0))
-    parts = [one_step(SignStep(0.3), keep=True), one_step(NormalisedStep(0.01))]
-    apart = [one_step(SignStep(0.3)), one_step(NormalisedStep(0.01))]
+    parts = [one_step(SignStep(0.5), keep=True), one_step(NormalisedStep(0.4))]
+    apart = [one_step(SignStep(0.5)), one_step(NormalisedStep(0.4))]
     mode = BetterOf(*parts)
     mode.prepare(two_by_two, sample, torch.Generator())
     for other in apart:
@@ -262,9 +262,9 @@ def test_the_better_of_two_is_better_and_is_kept(two_by_two: UniformBox) -> None
     kept = parts[0].kept[rows]
     found = [other.find(mechanism, two_by_two, sample[rows], (sample[rows],)) for other in apart]
     best = torch.stack([gains(mechanism, sample[rows], one) for one in found]).amax(0)
-    assert torch.allclose(gains(mechanism, sample[rows], kept), best, atol=1e-6)
-    from_each = [int((kept == one).all(-1).sum()) for one in found]
-    assert min(from_each) > 0, "the test needs cases of both"
+    assert torch.allclose(gains(mechanism, sample[rows], kept), best.clamp_min(0), atol=1e-6)
+    from_each = [int((kept == one).all(-1).sum()) for one in [*found, sample[rows]]]
+    assert min(from_each) > 0, "the test needs cases of all three"
     assert torch.equal(parts[0].kept[:20], sample[:20])
 
 

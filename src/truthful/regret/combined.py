@@ -37,10 +37,11 @@ class Combined(RegretMode):
 
 
 class BetterOf(Combined):
-    """For each profile and bidder the better of two modes' misreports; both modes store it, if they keep any.
+    """For each profile and bidder the best of two modes' misreports and the truth; both modes store it, if they keep any.
 
     A kept misreport follows the best lie from visit to visit; a search from the truth sees what it has lost. Neither
-    alone is as close to the audit. It costs a forward evaluation of both beside the two searches.
+    alone is as close to the audit. A lie that has stopped paying is given up for the truth: kept, it would wander off
+    to where utility is flat and find nothing any more. It costs a forward evaluation of both beside the two searches.
     """
 
     def begin(
@@ -63,8 +64,8 @@ class BetterOf(Combined):
         found = [
             mode.find(mechanism, setting, values, own, truthful, run) for mode, own in zip(modes, begun, strict=True)
         ]
-        better: Tensor = run(better_report, mechanism, values.detach(), *found)
-        return better
+        best: Tensor = run(best_report, mechanism, values.detach(), *found, truthful)
+        return best
 
     def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
         """In both."""
@@ -73,17 +74,20 @@ class BetterOf(Combined):
 
 
 @torch.no_grad()
-def better_report(
+def best_report(
     mechanism: Mechanism,
     values: Float[Tensor, "*b n m"],
     one: Float[Tensor, "*b n m"],
     other: Float[Tensor, "*b n m"],
+    truthful: Outcome | None,
 ) -> Float[Tensor, "*b n m"]:
-    """Whichever earns each deviator more; the first if they earn the same."""
+    """Whichever of the two and the truth earns each deviator most. `truthful` is the outcome of the truth, if known."""
     with frozen(mechanism):
+        honest = utility(values, mechanism(values) if truthful is None else truthful)
         reached = deviation_utility(mechanism, values.unsqueeze(-4), torch.stack([one, other], -4))
     first, second = reached.unbind(-3)
-    return torch.where((second > first).unsqueeze(-1), other, one)
+    better = torch.where((second > first).unsqueeze(-1), other, one)
+    return torch.where((torch.maximum(first, second) > honest).unsqueeze(-1), better, values)
 
 
 class Mixture(Combined):

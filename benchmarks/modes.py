@@ -1,0 +1,82 @@
+"""How long an iteration of one training takes beside another's, as `train.py` builds them.
+
+python -m benchmarks.modes                                            every regret mode at (a), compiled
+python -m benchmarks.modes --setting a b c --run regret=standard experiment=truthful --card modes.json
+python -m benchmarks.modes --run regret=standard "experiment=truthful optimizer=adam"
+
+All trainings alternate in one run, round by round; a ratio to the first is the median over rounds of the ratio within a
+round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from train import CONF, build_module
+from truthful.app import plain
+from truthful.app.runs import register_resolvers
+from truthful.engine import ENGINES
+from truthful.results import provenance, write_json
+from truthful.training import AuctionModule
+
+MODES = sorted(path.stem for path in (CONF / "regret").glob("*.yaml"))
+
+
+def prepared(overrides: list[str], engine: str) -> AuctionModule:
+    """A training, ready for its first iteration."""
+    config = plain(compose("config", overrides=[*overrides, "data.samples=12800", "iterations=100000000"]))
+    module = build_module(config, Console(quiet=True))
+    module.engine = ENGINES[engine]()
+    module.settle()
+    module.prepare()
+    return module
+
+
+def run(module: AuctionModule, iterations: int) -> float:
+    """Seconds an iteration."""
+    start = time.perf_counter()
+    for first in range(0, iterations, module.log_every):
+        module.run(module.iteration, module.iteration + min(module.log_every, iterations - first))
+    return (time.perf_counter() - start) / iterations
+
+
+def main() -> None:
+    """Measure, print, write the card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setting", nargs="+", default=["a"])
+    default = ["regret=standard", *(f"regret={mode}" for mode in MODES if mode != "standard")]
+    parser.add_argument("--run", nargs="+", default=default, help="overrides of each training, separated by spaces")
+    parser.add_argument("--engine", default="compiled", choices=ENGINES)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each training in each round")
+    parser.add_argument("--card", type=Path, help="write the numbers here")
+    options = parser.parse_args()
+    register_resolvers()
+    card: dict[str, Any] = {**provenance(), "cases": {}}
+    for setting in options.setting:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            modules = {name: prepared([*name.split(), f"setting={setting}"], options.engine) for name in options.run}
+        repeats = {name: max(1, int(options.seconds / run(module, 5))) for name, module in modules.items()}
+        times: dict[str, list[float]] = {name: [] for name in modules}
+        for _ in range(options.rounds):
+            for name, module in modules.items():
+                times[name].append(run(module, repeats[name]))
+        first = times[options.run[0]]
+        for name, own in times.items():
+            ratio = statistics.median(a / b for a, b in zip(first, own, strict=True))
+            milliseconds = statistics.median(own) * 1e3
+            card["cases"][f"{setting} {name}"] = {"milliseconds": milliseconds, f"{options.run[0]} takes": ratio}
+            print(f"{setting} {name:40s} {milliseconds:8.3f} ms  {options.run[0]} takes {ratio:5.2f} times as long")
+        if options.card:
+            write_json(options.card, card)
+
+
+if __name__ == "__main__":
+    main()
