@@ -1,10 +1,13 @@
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import CONF, network, regret_mode
+from tests.test_training import fit, make
 from truthful.auction import deviation_utility, utility
+from truthful.data import FixedSample
 from truthful.regret import (
     AdamStep,
     BetterOf,
@@ -15,6 +18,7 @@ from truthful.regret import (
     Mixture,
     NearbyStart,
     NormalisedStep,
+    ProbingRegret,
     QuasiNewton,
     RandomLength,
     RandomStart,
@@ -226,9 +230,9 @@ def test_a_sign_step_is_the_same_share_of_every_width() -> None:
 
 
 def test_wrong_numbers_are_refused(two_by_two: UniformBox) -> None:
-    for make in (SignStep, NormalisedStep, NearbyStart, lambda n: RandomLength(SignStep(0.1), n)):
+    for part in (SignStep, NormalisedStep, NearbyStart, lambda n: RandomLength(SignStep(0.1), n)):
         with pytest.raises(ValueError, match="must be a positive number, got 0"):
-            make(0.0)
+            part(0.0)
     with pytest.raises(ValueError, match="must be a positive number, got -1"):
         SlopeRegret(-1.0, False)
     for combined in (Mixture, Curriculum):
@@ -236,6 +240,11 @@ def test_wrong_numbers_are_refused(two_by_two: UniformBox) -> None:
             combined(searched(), searched(), 1.0)
     with pytest.raises(ValueError, match=r"regret\.depth must be a whole number of at least 1, got 0"):
         Misreporter(0, 100, 1e-3)
+    for probes, others in ((0, 1), (1, -1)):
+        with pytest.raises(ValueError, match="must be a whole number of at least"):
+            ProbingRegret(0.3, 2.0, probes, others, 0.1, False)
+    with pytest.raises(ValueError, match=r"regret\.follow must be a positive number"):
+        ProbingRegret(0.3, 2.0, 1, 1, 0.0, False)
     with pytest.raises(ValueError, match="whole number of iterations"):
         QuasiNewton(0)
 
@@ -356,6 +365,53 @@ def test_quasi_newton_never_loses_and_ends_where_there_is_no_slope() -> None:
         slopes.append(torch.where(outwards, 0.0, slope).norm(dim=-1))
     assert float((slopes[0] < 1e-4).double().mean()) < 0.6
     assert float((slopes[2] < 1e-4).double().mean()) > 0.95
+
+
+def test_probing_takes_the_best_of_probes_kept_and_others(two_by_two: UniformBox) -> None:
+    setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
+    mechanism = network(setting, scale=2.0).double()
+    sample = setting.sample(60, torch.Generator().manual_seed(0)).double()
+    mode = ProbingRegret(0.3, 2.0, probes=2, others=1, follow=0.1, assume_sufficient=False)
+    mode.prepare(setting, sample, torch.Generator())
+    mode.kept.copy_(setting.sample(60, torch.Generator().manual_seed(1)).double())
+    rows = slice(20, 60)
+    values = sample[rows].clone().requires_grad_()
+    begun = mode.begin(setting, values.detach(), rows, torch.Generator().manual_seed(2))
+    (other, kept), lengths, _ = begun
+    assert torch.equal(kept, mode.kept[rows])
+    assert sorted(map(tuple, other.flatten(1).tolist())) == sorted(map(tuple, sample[rows].flatten(1).tolist()))
+    assert bool((lengths[0] <= 0.3 * 0.25).all())
+    assert bool((lengths[1] >= 0.3 * 0.25).all() and (lengths[1] <= 0.3).all())
+    found = mode.find(mechanism, setting, values, begun, mechanism(values))
+    values, width = values.detach(), torch.tensor([12.0, 3.0], dtype=torch.float64)
+    _, slope = utility_and_gradient(mechanism, values, values)
+    direction = slope * width / (slope * width).norm(dim=-1, keepdim=True)
+    probes = [setting.project(values + length.unsqueeze(-1) * direction * width) for length in lengths]
+    scores = torch.stack([gains(mechanism, values, one) for one in (*probes, other, kept)])
+    assert torch.allclose(gains(mechanism, values, found), scores.amax(0), atol=1e-12)
+    assert set(scores.argmax(0).flatten().tolist()) == {0, 1, 2, 3}, "the test needs cases of all"
+
+
+def test_a_probed_misreport_follows_its_slope() -> None:
+    setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
+    mode = ProbingRegret(0.9, 0.1, probes=1, others=0, follow=0.1, assume_sufficient=False)
+    module = make(1, setting=setting, mechanism=network(setting, scale=4.0), regret=mode, data=FixedSample(16))
+    mechanism = copy.deepcopy(module.mechanism)
+    _, slope = utility_and_gradient(mechanism, module.data.sample, module.data.sample)
+    module.data.sample[:8] = torch.where(slope > 0, setting.high, setting.low).float()[:8]  # no probe leaves a corner
+    sample = module.data.sample.clone()
+    mode.kept.copy_(sample)
+    begun = mode.begin(setting, sample, slice(0, 16), module.starts())
+    asked = sample.clone().requires_grad_()
+    found = mode.find(mechanism, setting, asked, begun, mechanism(asked))
+    fit(module)
+    _, slope = utility_and_gradient(mechanism, sample, found)
+    gaining = (gains(mechanism, sample, found) > 0).unsqueeze(-1)
+    assert 0 < int(gaining.sum()) < gaining.numel(), "the test needs both cases"
+    width = torch.tensor([12.0, 3.0])
+    direction = slope * width / (slope * width).norm(dim=-1, keepdim=True)
+    moved = setting.project(found + begun[2].unsqueeze(-1) * direction * width)
+    assert torch.allclose(mode.kept, torch.where(gaining, moved, found), atol=1e-4)
 
 
 def test_a_misreporter_learns_to_lie(two_by_two: UniformBox) -> None:

@@ -125,11 +125,15 @@ class Iteration(nn.Module):
         misreport = (
             begun[0] if regret_mode.staged else regret_mode.find(self.mechanism, self.setting, values, begun, truthful)
         )
+        misreport = misreport.detach().requires_grad_(regret_mode.follows)
         regret = regret_mode(self.mechanism, self.setting, values, truthful, misreport)
         mean_revenue = revenue(truthful).mean(-1)
         parameters = list(self.mechanism.parameters())
         loss = (self.dual(regret, mean_revenue) - mean_revenue).sum()
-        gradients = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+        wanted = [*parameters, misreport] if regret_mode.follows else parameters
+        gradients = list(torch.autograd.grad(loss, wanted, materialize_grads=True))
+        if regret_mode.follows:
+            misreport = regret_mode.follow(self.setting, begun, misreport.detach(), gradients.pop())
         with torch.no_grad():
             mean_revenue, regret = mean_revenue.detach(), regret.detach()
             rate, budget, *corrections = controls.unbind(-1)

@@ -4,6 +4,7 @@ from truthful.regret.ascent import GradientAscent
 from truthful.regret.base import Begun, Found, RegretMode, Search
 from truthful.regret.combined import BetterOf, Curriculum, Mixture, Reciprocal
 from truthful.regret.misreporter import Misreporter
+from truthful.regret.probing import ProbingRegret
 from truthful.regret.quasi_newton import QuasiNewton
 from truthful.regret.searched import SearchedRegret
 from truthful.regret.slope import SlopeRegret
@@ -22,6 +23,7 @@ __all__ = [
     "Mixture",
     "NearbyStart",
     "NormalisedStep",
+    "ProbingRegret",
     "QuasiNewton",
     "RandomLength",
     "RandomStart",

@@ -105,6 +105,9 @@ class RegretMode(nn.Module, ABC):
     learns: bool = False
     """Whether the search itself learns: then it has parameters, which members of a population cannot share."""
 
+    follows: bool = False
+    """Whether it moves what it stores along the slope there."""
+
     def at(self, progress: float) -> RegretMode:
         """The mode after the share `progress` of training: this one, unless it hands over to another."""
         return self
@@ -158,6 +161,16 @@ class RegretMode(nn.Module, ABC):
         values = values.detach()
         gain = deviation_utility(mechanism, values, misreport) - utility(values, truthful)
         return gain.relu().mean(-2)
+
+    def follow(
+        self,
+        setting: Setting,
+        begun: Begun,
+        misreport: Float[Tensor, "*b n m"],
+        slope: Float[Tensor, "*b n m"],
+    ) -> Float[Tensor, "*b n m"]:
+        """What to store. `slope` points up the regret in the misreport; its size means nothing. Compiled, too."""
+        return misreport
 
     def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
         """Store what was found for the next visit, if the mode does."""

@@ -37,7 +37,7 @@ class Combined(RegretMode):
 
 
 class BetterOf(Combined):
-    """For each profile and bidder the best of two modes' misreports and the truth; both modes store it, if they keep any.
+    """For each profile and bidder the best of two modes' misreports and the truth; both store it if they keep any.
 
     A kept misreport follows the best lie from visit to visit; a search from the truth sees what it has lost. Neither
     alone is as close to the audit. A lie that has stopped paying is given up for the truth: kept, it would wander off

@@ -1,0 +1,117 @@
+"""Regret at the best of a few probes near the truth and a kept misreport that follows its slope: the probing mode."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from truthful.auction import Outcome, deviation_utility
+from truthful.mechanisms.base import Mechanism
+from truthful.regret.ascent import frozen, gradient_at_truth
+from truthful.regret.base import Begun, RegretMode, Run, check_sufficiency, directly
+from truthful.regret.steps import positive
+from truthful.settings.base import Setting
+from truthful.shapes import Float
+
+
+class ProbingRegret(RegretMode):
+    """relu of the gain at the best of these reports, for each profile and bidder; the best is kept and moved on.
+
+    - `probes` points along the slope of utility at the truth, at lengths reach * s^power of the support's width, one s
+      in each of `probes` equal parts of (0, 1);
+    - the kept misreport;
+    - the values of `others` further profiles of the batch, permuted anew at every visit: what another type reports.
+
+    All are scored by one evaluation, forwards only; the slope at the truth comes from the truthful outcome. The best
+    report is then evaluated anyway, with derivatives, by the network's own step, so that its slope in the report is
+    there for nothing ("free" adversarial training, Shafahi et al. 2019): the kept misreport is the best one moved along
+    it, by up to `follow`.
+
+    Args:
+        reach: longest probe, Euclidean, as a share of the support's width.
+        power: 1 for lengths uniform up to it, more for shorter ones.
+        probes: number of lengths, at least 1.
+        others: number of further profiles' values.
+        follow: longest move of the kept misreport, likewise; lengths are uniform up to it.
+        assume_sufficient: use it although local incentive compatibility is not known to suffice for the setting.
+    """
+
+    local = True
+    starts_at_truth = True
+    follows = True
+    kept: Tensor | None
+
+    def __init__(
+        self, reach: float, power: float, probes: int, others: int, follow: float, assume_sufficient: bool
+    ) -> None:
+        super().__init__()
+        for name, number, least in (("probes", probes, 1), ("others", others, 0)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                raise ValueError(f"regret.{name} must be a whole number of at least {least}, got {number!r}")
+        self.reach, self.power = positive("regret.reach", reach), positive("regret.power", power)
+        self.follow_length = positive("regret.follow", follow)
+        self.probes, self.others, self.assume_sufficient = probes, others, assume_sufficient
+        self.evaluations = 1 + (probes + others) // 3
+        self.register_buffer("kept", None)
+
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+        """Check the preconditions; the kept misreports begin at the truth. Without a fixed sample none are kept."""
+        if not self.assume_sufficient:
+            check_sufficiency(setting)
+        self.kept = None if sample is None else sample.clone()
+
+    def begin(
+        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+    ) -> Begun:
+        """Candidates that are there already, the lengths of the probes, the length of the move."""
+        uniform = torch.rand((*values.shape[:-1], self.probes), generator=generator, dtype=values.dtype)
+        part = (torch.arange(self.probes, dtype=values.dtype) + uniform) / self.probes
+        lengths = self.reach * part.pow(self.power)
+        move = self.follow_length * torch.rand(values.shape[:-1], generator=generator, dtype=values.dtype)
+        order = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(self.others)]
+        ready = [values[permuted] for permuted in order] + ([] if self.kept is None else [self.kept[rows]])
+        return tuple(ready), lengths.movedim(-1, 0).to(values.device), move.to(values.device)
+
+    def find(
+        self,
+        mechanism: Mechanism,
+        setting: Setting,
+        values: Float[Tensor, "*b n m"],
+        begun: Begun,
+        truthful: Outcome | None = None,
+        run: Run = directly,
+    ) -> Float[Tensor, "*b n m"]:
+        """The best candidate, whether it gains or not."""
+        assert truthful is not None
+        ready, lengths, _ = begun
+        low, high = setting.bounds(values)
+        slope = gradient_at_truth(values, truthful) * (high - low)
+        values = values.detach()
+        probes = values.unsqueeze(-4) + lengths.unsqueeze(-1) * (normalised(slope) * (high - low)).unsqueeze(-4)
+        candidates = torch.cat([setting.project(probes), *(one.unsqueeze(-4) for one in ready)], -4)
+        with frozen(mechanism), torch.no_grad():
+            reached = deviation_utility(mechanism, values.unsqueeze(-4), candidates)
+        best = reached.argmax(-3)[..., None, :, :, None].expand_as(candidates[..., :1, :, :, :])
+        return candidates.gather(-4, best).squeeze(-4)
+
+    def follow(
+        self,
+        setting: Setting,
+        begun: Begun,
+        misreport: Float[Tensor, "*b n m"],
+        slope: Float[Tensor, "*b n m"],
+    ) -> Float[Tensor, "*b n m"]:
+        """A move up the slope; where it does not gain it has none."""
+        low, high = setting.bounds(misreport)
+        move = begun[2].unsqueeze(-1) * normalised(slope * (high - low))
+        return setting.project(misreport + move * (high - low))
+
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
+        """For the next visit."""
+        if self.kept is not None:
+            self.kept[rows] = misreport
+
+
+def normalised(slope: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
+    """The direction of each bidder's slope; 0 where there is none."""
+    return slope / slope.square().sum(-1, keepdim=True).sqrt().clamp_min(1e-12)
