@@ -5,6 +5,7 @@ python train.py setting=a setting.n_bidders=4     any number of bidders and item
 python train.py experiment=released_local_d       a whole published recipe
 python train.py resume=outputs/<run>              continue an interrupted run
 python train.py -m setting=a,b regret=standard,local   a sweep
+python train.py sweep=table1                      a sweep by name; again: goes on with it
 python evaluate.py run=outputs/<run>              audit it again
 """
 

@@ -31,6 +31,7 @@ VOLATILE = frozenset(
         "tags",
         "group",
         "resume",
+        "sweep",
         "recipe.note",
         "trainer.log_every",
         "trainer.checkpoint_every",
