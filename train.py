@@ -45,6 +45,7 @@ from truthful.results import (
     config_hash,
     provenance,
     read_json,
+    recipe_hash,
     train_summary,
     write_json,
 )
@@ -380,7 +381,8 @@ def describe_run(run: Run) -> dict[str, Any]:
     from truthful.console import published_dict
 
     description = describe_choices(run.config, run.choices, CONF)
-    return {**description, "config_hash": run.hash, **provenance(), "published": published_dict(description)}
+    hashes = {"config_hash": run.hash, "recipe_hash": recipe_hash(run.config)}
+    return {**description, **hashes, **provenance(), "published": published_dict(description)}
 
 
 def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, str]:

@@ -49,6 +49,7 @@ FROZEN = {
     "seed": int,
     "depth": int,
     "config_hash": str,
+    "recipe_hash": str,
     "commit": (str, type(None)),
     "versions": dict,
     "hardware": dict,
@@ -545,7 +546,7 @@ def test_the_readme_s_commands_name_things_that_exist() -> None:
     commands = [line for line in readme.splitlines() if "python train.py" in line or "python evaluate.py" in line]
     assert len(commands) >= 5
     for line in commands:
-        for word in line.split("#")[0].split():
+        for word in line.split("#")[0].replace("`", " ").split():
             group, _, option = word.partition("=")
             if (ROOT / "conf" / group).is_dir() and option and "," not in option:
                 assert (ROOT / "conf" / group / f"{option}.yaml").exists(), word

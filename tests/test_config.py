@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from tests.conftest import CONF
 from truthful.app import plain
 from truthful.app.runs import evaluation_name, register_resolvers, run_folder, run_name, sweep_name
-from truthful.results import config_hash, flatten
+from truthful.results import config_hash, flatten, recipe_hash
 
 SETTINGS, REGRETS = "abcde", ("standard", "local", "local_persistent")
 GROUPS = sorted(
@@ -153,6 +153,9 @@ def test_the_hash_covers_what_can_change_the_numbers() -> None:
     for override in volatile:
         assert config_hash(composed(override)) == base, override
     assert config_hash(composed("setting=b")) != base
+    recipe = recipe_hash(composed())
+    assert recipe_hash(composed("seed=1", "audit=strong", "population=3")) == recipe
+    assert recipe_hash(composed("rmax.end=2e-4")) != recipe
     assert config_hash(composed("trainer.clip_norm=1")) == config_hash(composed("trainer.clip_norm=1.0"))
 
 

@@ -70,6 +70,12 @@ def config_hash(config: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def recipe_hash(config: dict[str, Any]) -> str:
+    """A hash of what is trained on what: runs that agree in it differ in nothing but their seeds and audits."""
+    varying = ("seed", "population", "vary", "audit")
+    return config_hash({key: entry for key, entry in config.items() if key not in varying})
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically: a reader sees the old one or the whole new one."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
