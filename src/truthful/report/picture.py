@@ -12,6 +12,8 @@ from truthful.report.equal_regret import Frontier
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MARKERS = {"standard": "s", "local": "^"}
+"""Of the published auctions."""
 FAR = 1.0
 """A level further from the points than so many times their spread is named, but not drawn."""
 
@@ -21,7 +23,7 @@ def save_frontier(found: Sequence[Frontier], path: Path) -> None:
     from matplotlib.figure import Figure
 
     settings = sorted({frontier.setting for frontier in found})
-    figure = Figure(figsize=(7.0 * max(1, len(settings)), 5.0), layout="constrained")
+    figure = Figure(figsize=(9.0 * max(1, len(settings)), 5.0), layout="constrained")
     panels = figure.subplots(1, max(1, len(settings)), squeeze=False)[0]
     for setting, axes in zip(settings, panels, strict=True):
         _panel(axes, setting, [frontier for frontier in found if frontier.setting == setting])
@@ -30,6 +32,8 @@ def save_frontier(found: Sequence[Frontier], path: Path) -> None:
 
 
 def _panel(axes: Axes, setting: str, found: Sequence[Frontier]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     heights: list[float] = []
     for k, frontier in enumerate(found):
         color, points = f"C{k}", frontier.points
@@ -49,10 +53,10 @@ def _panel(axes: Axes, setting: str, found: Sequence[Frontier]) -> None:
             label=frontier.label,
         )
         heights += [point.revenue for point in points] + [a["revenue"] for a in seen]
-    for marker, ((name, _), row) in zip("s^" * 5, TABLE_1.items(), strict=True):
+    for (name, mode), row in TABLE_1.items():
         if name == setting:
             label = f"published {row.method.removeprefix('RegretNet-')}"
-            axes.plot([row.regret], [row.revenue], marker, color="black", markersize=8, label=label)
+            axes.plot([row.regret], [row.revenue], MARKERS[mode], color="black", markersize=8, label=label)
             heights.append(row.revenue)
     for height, label, style in _levels(setting, found):
         spread = max(heights) - min(heights) if heights else 0.0
@@ -63,12 +67,15 @@ def _panel(axes: Axes, setting: str, found: Sequence[Frontier]) -> None:
     audits = sorted({f"audit={row.audit[0]}, {row.audit[1]:,} profiles" for one in found for row in one.rows})
     axes.set(
         xscale="log",
-        xlabel=f"regret found, mean over bidders: a lower bound ({'; '.join(audits)})",
+        xlabel=f"regret found, mean over bidders: a lower bound\n{'; '.join(audits)}",
         ylabel="revenue",
         title=f"setting {setting}",
     )
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda regret, _: f"{regret:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside, where nothing is hidden
 
 
 def _levels(setting: str, found: Sequence[Frontier]) -> list[tuple[float, str, Any]]:

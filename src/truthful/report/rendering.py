@@ -52,7 +52,7 @@ def markdown(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Bare numbers, one table after another."""
+    """Bare numbers, for a spreadsheet or a script."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow(table.columns)
