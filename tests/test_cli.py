@@ -523,7 +523,7 @@ def test_help_and_mistakes_answer_at_once(arguments: tuple[str, ...], tmp_path: 
         assert "Traceback" not in err
     assert min(seconds) < max(0.5, 2 * min(reference))
     if arguments == ("--help",):
-        for word in ("setting=", "local_persistent", "iterations:", "resume"):
+        for word in ("setting=", "sweep=", "Two tiny runs", "local_persistent", "iterations:", "resume"):
             assert word in out
 
 
