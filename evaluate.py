@@ -31,7 +31,17 @@ from truthful.app import (
     shown,
 )
 from truthful.errors import UserError
-from truthful.results import CHECKPOINT, JOURNAL, ORIGIN, RESULT, config_hash, provenance, train_summary, write_json
+from truthful.results import (
+    CHECKPOINT,
+    JOURNAL,
+    ORIGIN,
+    RESULT,
+    config_hash,
+    provenance,
+    recipe_hash,
+    train_summary,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -148,6 +158,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
     result: dict[str, Any] = {
         **description,
         "config_hash": config_hash(source.config),
+        "recipe_hash": recipe_hash(source.config),
         **provenance(),
         "published": None if source.elsewhere else published_dict(description),
         "checkpoint": None if source.path is None else str(source.path),

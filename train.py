@@ -5,6 +5,7 @@ python train.py setting=a setting.n_bidders=4     any number of bidders and item
 python train.py experiment=released_local_d       a whole published recipe
 python train.py resume=outputs/<run>              continue an interrupted run
 python train.py -m setting=a,b regret=standard,local   a sweep
+python train.py sweep=table1                      a sweep by name; again: goes on with it
 python evaluate.py run=outputs/<run>              audit it again
 """
 
@@ -44,6 +45,7 @@ from truthful.results import (
     config_hash,
     provenance,
     read_json,
+    recipe_hash,
     train_summary,
     write_json,
 )
@@ -379,7 +381,8 @@ def describe_run(run: Run) -> dict[str, Any]:
     from truthful.console import published_dict
 
     description = describe_choices(run.config, run.choices, CONF)
-    return {**description, "config_hash": run.hash, **provenance(), "published": published_dict(description)}
+    hashes = {"config_hash": run.hash, "recipe_hash": recipe_hash(run.config)}
+    return {**description, **hashes, **provenance(), "published": published_dict(description)}
 
 
 def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, str]:

@@ -291,6 +291,42 @@ def test_it_follows_its_seed_and_leaves_the_mechanism_alone(two_by_two: UniformB
     assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in mechanism.parameters())
 
 
+def test_revenue_may_have_profiles_of_its_own(two_by_two: UniformBox) -> None:
+    mechanism = network(two_by_two, scale=2.0)
+    few, many = (audit(mechanism, two_by_two, "fast", 40, 0, revenue_samples=k) for k in (None, 20_001))
+    assert (few.revenue_samples, many.revenue_samples) == (40, 20_001)
+    assert many.revenue_se < few.revenue_se / 15
+    assert many.revenue == pytest.approx(few.revenue, abs=4 * few.revenue_se)
+    assert many.regret_ratio == pytest.approx(many.regret_sum / many.revenue)
+    mine = {"revenue", "revenue_se", "revenue_samples", "regret_ratio", "seconds"}
+    assert all(few.as_dict()[key] == entry for key, entry in many.as_dict().items() if key not in mine)
+
+    draws = [generator(0, Stream.AUDIT, step) for step in range(2, 5)]
+    parts = [two_by_two.sample(size, draw) for size, draw in zip((8192, 8192, 3617), draws, strict=True)]
+    payments = mechanism.double()(torch.cat(parts).double()).payment.detach().sum(-1)
+    assert many.revenue == pytest.approx(float(payments.mean()), abs=1e-7)
+    assert many.revenue_se == pytest.approx(float(payments.std()) / 20_001**0.5, rel=1e-5)
+
+
+def test_revenue_s_profiles_do_not_invalidate_a_journal(two_by_two: UniformBox, tmp_path: Path) -> None:
+    mechanism, path = network(two_by_two, scale=2.0), tmp_path / "audit.partial"
+    audit(mechanism, two_by_two, "fast", 20, 0, journal=path)
+    searched = set(torch.load(path, weights_only=True)["parts"])
+    continued = audit(mechanism, two_by_two, "fast", 20, 0, revenue_samples=1000, journal=path)
+    assert set(torch.load(path, weights_only=True)["parts"]) == searched | {"revenue of 1000"}
+    alone = audit(mechanism, two_by_two, "fast", 20, 0, revenue_samples=1000)
+    assert continued.as_dict() | {"seconds": 0} == alone.as_dict() | {"seconds": 0}
+
+
+def test_revenue_that_is_not_a_number_is_refused(two_by_two: UniformBox) -> None:
+    def sometimes(bids: Tensor) -> tuple[Tensor, Tensor]:
+        allocation, payment = posted_prices(bids)
+        return allocation, torch.where(bids[..., 0] < 0.001, torch.nan, payment)
+
+    with pytest.raises(ValueError, match=r"revenue is NaN or infinite in \d+ profiles"):
+        audit(sometimes, two_by_two, "fast", 20, 0, revenue_samples=5000)
+
+
 def test_held_out_and_audit_profiles_differ(two_by_two: UniformBox) -> None:
     mechanism = SecondPrice(2, 2, "additive", reserve=0.0)
     reports = [audit(mechanism, two_by_two, "fast", 50, 0, stream) for stream in (Stream.AUDIT, Stream.HELD_OUT)]

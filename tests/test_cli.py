@@ -49,6 +49,7 @@ FROZEN = {
     "seed": int,
     "depth": int,
     "config_hash": str,
+    "recipe_hash": str,
     "commit": (str, type(None)),
     "versions": dict,
     "hardware": dict,
@@ -67,6 +68,7 @@ FROZEN = {
         "seed": int,
         "revenue": float,
         "revenue_se": float,
+        "revenue_samples": int,
         "regret": float,
         "regret_se": float,
         "regret_sum": float,
@@ -222,6 +224,7 @@ MISTAKES = [
     ("batch=127", "data.samples must be a multiple of batch, got 640000 and 127"),
     ("mechanism=second_price", "has nothing to train"),
     ("audit.tier=strongest", "audit.tier must be one of fast, strong, paper, certified, got 'strongest'"),
+    ("audit.revenue_samples=1", "audit.revenue_samples must be a whole number of at least 2, or null"),
     ("trainer.audit_every=-1", "trainer.audit_every must be a whole number of at least 0"),
     ("resume=nowhere", "there is no run to resume in nowhere"),
     ("hydra.run.dir=occupied/run", "cannot write to 'occupied/run'"),
@@ -453,6 +456,7 @@ def inspect(folder: Path) -> list[dict]:
 def test_a_multirun_has_a_folder_for_each_job(cli: Cli, tmp_path: Path) -> None:
     answer = cli("train.py", "-m", "setting=a,d", "regret=local,standard", "iterations=3", *SMALL)
     assert answer.code == 0, answer.err
+    assert len(list((tmp_path / "multirun").iterdir())) == 1
     results = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
     assert sorted((content["setting"], content["regret_mode"]) for content in results) == [
         ("a", "local"),
@@ -462,6 +466,45 @@ def test_a_multirun_has_a_folder_for_each_job(cli: Cli, tmp_path: Path) -> None:
     ]
     d_local = next(c for c in results if (c["setting"], c["regret_mode"]) == ("d", "local"))
     assert d_local["rmax"]["end"] == 1e-4
+
+
+TINY = ("iterations=24", "sweep=smoke", *SMALL[:-2])
+
+
+def test_a_sweep_goes_on_where_it_was_interrupted(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, drawn = FixedSample.__call__, []
+
+    def interrupted(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
+        drawn.append(iteration)
+        if drawn.count(17) == 2:  # in the second job
+            drawn.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(self, iteration)
+
+    monkeypatch.setattr(FixedSample, "__call__", interrupted)
+    assert cli("train.py", *TINY).code == 130
+    folder = tmp_path / "multirun" / "smoke"
+    assert [path.parent.name for path in folder.rglob("result.json")] == [name(folder, "standard")]
+    drawn.clear()
+    again = cli("train.py", *TINY)
+    assert again.code == 0, again.err
+    assert again.out.count("is complete, see") == 1
+    assert drawn[0] == 18
+    assert {result(path.parent)["regret_mode"] for path in folder.rglob("result.json")} == {"standard", "local"}
+
+
+def name(folder: Path, regret: str) -> str:
+    (found,) = folder.glob(f"a_{regret}_*")
+    return found.name
+
+
+def test_a_failing_job_leaves_the_others_alone(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("train.py", *TINY, "regret=local,standard,local_persistent", "setting=two_intervals")
+    assert answer.code == 1
+    assert len(list(tmp_path.rglob("result.json"))) == 1
+    assert answer.err.count(" failed: ") == 2
+    assert "multirun/smoke/two_intervals_local_persistent_" in answer.err
+    assert "Traceback" not in answer.err
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("setting.n_bidder=3",), ("regret=locl",)])
@@ -480,7 +523,7 @@ def test_help_and_mistakes_answer_at_once(arguments: tuple[str, ...], tmp_path: 
         assert "Traceback" not in err
     assert min(seconds) < max(0.5, 2 * min(reference))
     if arguments == ("--help",):
-        for word in ("setting=", "local_persistent", "iterations:", "resume"):
+        for word in ("setting=", "sweep=", "Two tiny runs", "local_persistent", "iterations:", "resume"):
             assert word in out
 
 
@@ -503,7 +546,7 @@ def test_the_readme_s_commands_name_things_that_exist() -> None:
     commands = [line for line in readme.splitlines() if "python train.py" in line or "python evaluate.py" in line]
     assert len(commands) >= 5
     for line in commands:
-        for word in line.split("#")[0].split():
+        for word in line.split("#")[0].replace("`", " ").split():
             group, _, option = word.partition("=")
             if (ROOT / "conf" / group).is_dir() and option and "," not in option:
                 assert (ROOT / "conf" / group / f"{option}.yaml").exists(), word

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from tests.conftest import CONF
 from truthful.app import plain
 from truthful.app.runs import evaluation_name, register_resolvers, run_folder, run_name, sweep_name
-from truthful.results import config_hash
+from truthful.results import config_hash, flatten, recipe_hash
 
 SETTINGS, REGRETS = "abcde", ("standard", "local", "local_persistent")
 GROUPS = sorted(
@@ -115,6 +115,25 @@ def test_every_point_of_a_sweep_composes(file: Path) -> None:
         composed(*point)
 
 
+GRIDS = sorted((CONF / "sweep").glob("*.yaml"), key=lambda path: path.stem)
+
+
+@pytest.mark.parametrize("file", GRIDS, ids=lambda path: path.stem)
+def test_a_job_of_a_sweep_is_the_run_that_its_overrides_give_alone(file: Path) -> None:
+    assert file.read_text().splitlines()[1] == f"# python train.py sweep={file.stem}"
+    sweep = plain(OmegaConf.create(yaml.safe_load(file.read_text())))
+    assert (sweep["resume"], sweep["hydra"]["mode"]) == ("auto", "MULTIRUN")
+    own = [
+        f"{key}={value}"
+        for key, value in flatten({k: v for k, v in sweep.items() if k not in ("defaults", "hydra")}).items()
+    ]
+    chosen = [f"{group.split('/')[1]}={name}" for entry in sweep.get("defaults", []) for group, name in entry.items()]
+    axes = [[f"{k}={value}" for value in str(v).split(",")] for k, v in sweep["hydra"]["sweeper"]["params"].items()]
+    for point in list(itertools.product(*axes))[::7]:
+        alone = composed(*chosen, *(entry.removesuffix(".0") for entry in own), *point)
+        assert config_hash(composed(f"sweep={file.stem}", *point)) == config_hash(alone), point
+
+
 def test_top_level_keys_are_frozen() -> None:
     assert {"iterations", "batch", "seed", "depth", "resume"} <= composed().keys()
 
@@ -134,6 +153,9 @@ def test_the_hash_covers_what_can_change_the_numbers() -> None:
     for override in volatile:
         assert config_hash(composed(override)) == base, override
     assert config_hash(composed("setting=b")) != base
+    recipe = recipe_hash(composed())
+    assert recipe_hash(composed("seed=1", "audit=strong", "population=3")) == recipe
+    assert recipe_hash(composed("rmax.end=2e-4")) != recipe
     assert config_hash(composed("trainer.clip_norm=1")) == config_hash(composed("trainer.clip_norm=1.0"))
 
 
@@ -146,7 +168,9 @@ def test_names_are_stable_and_need_no_quotes() -> None:
     )
     assert run_folder("outputs/x", choices, []) == "outputs/x"
     assert run_folder("auto", choices, []) == "outputs/c_local"
-    assert sweep_name(["setting=a,b", "seed=0,1", "resume=auto", "logger=csv"]) == "setting-a-b_seed-0-1"
+    assert sweep_name({}, ["setting=a,b", "seed=0,1", "resume=auto", "logger=csv"]) == "setting-a-b_seed-0-1"
+    assert sweep_name({"sweep": "table1"}, ["sweep=table1", "seed=0,1"]) == "table1"
+    assert run_name(choices, ["sweep=table1", "seed=0"]) == "c_local_seed-0"
     assert run_name(choices, ["seed=1", "depth=3"]) == run_name(choices, ["depth=3", "seed=1"])
     assert evaluation_name("outputs/c_local", None, ["run=outputs/c_local", "audit.seed=1"]) == "c_local_audit.seed-1"
     assert evaluation_name(None, None, ["mechanism=second_price", "setting=a"]) == "mechanism-second_price_setting-a"

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "src" / "truthful"
 
 LAYERS = [
     {"errors", "shapes", "streams", "schedules", "published", "results", ""},
+    {"report"},
     {"auction"},
     {"settings"},
     {"mechanisms", "duals", "engine", "optimizers"},
@@ -33,8 +34,8 @@ HOMES = {
     "hydra": {"app"},
     "omegaconf": {"app"},
     "wandb": {"logging"},
-    "rich": {"console", "callbacks"},
-    "matplotlib": {"plots", "audit_plots"},
+    "rich": {"console", "callbacks", "report"},
+    "matplotlib": {"plots", "audit_plots", "report"},
 }
 CORE = (
     "auction",
@@ -82,7 +83,7 @@ def test_layering(file: Path) -> None:
         assert own in HOMES.get(package, {own}), f"{own} must not import {package}"
         if package == "truthful" and own != "":
             assert height[rest[0]] <= height[own], f"{own} must not import truthful.{rest[0]}"
-        assert own != "app" or package != "torch"
+        assert own not in ("app", "report") or package != "torch"
 
 
 def test_the_core_needs_torch_only() -> None:
@@ -117,8 +118,7 @@ print(truthful.audit(mechanism, setting, "fast", 10, 0).regret >= 0)
 
 
 def test_the_command_line_is_light() -> None:
-    program = (
-        "import sys, train, evaluate; print([m for m in ('torch', 'lightning', 'wandb', 'rich') if m in sys.modules])"
-    )
+    heavy = ("torch", "lightning", "wandb", "rich", "matplotlib")
+    program = f"import sys, train, evaluate, report; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

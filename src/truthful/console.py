@@ -113,6 +113,8 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         f"{audit['search']}.",
         style="dim",
     )
+    if audit["revenue_samples"] != audit["samples"]:
+        console.print(f"revenue: {audit['revenue_samples']} profiles of its own.", style="dim")
     if bound is not None:
         console.print(
             "The bound on truthful auctions is numerical and not reproduced by this program yet.", style="dim"

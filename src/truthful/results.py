@@ -31,6 +31,7 @@ VOLATILE = frozenset(
         "tags",
         "group",
         "resume",
+        "sweep",
         "recipe.note",
         "trainer.log_every",
         "trainer.checkpoint_every",
@@ -67,6 +68,12 @@ def config_hash(config: dict[str, Any]) -> str:
     """A hash of whatever can change the numbers: the resolved configuration without loggers, bar, tags, folder."""
     text = json.dumps(flatten(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recipe_hash(config: dict[str, Any]) -> str:
+    """A hash of what is trained on what: runs that agree in it differ in nothing but their seeds and audits."""
+    varying = ("seed", "population", "vary", "audit")
+    return config_hash({key: entry for key, entry in config.items() if key not in varying})
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def _group(conf: Path, path: Path) -> str:
 
 def _first_comment(file: Path) -> str:
     comments = (line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
-    return next((comment for comment in comments if not comment.startswith("@")), "")
+    return next((comment for comment in comments if not comment.startswith(("@", "python "))), "")
 
 
 def _scalars(root: str) -> list[str]:

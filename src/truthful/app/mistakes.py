@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from truthful.app.help import help_text
-from truthful.app.runs import register_resolvers
+from truthful.app.runs import register_resolvers, shown
 from truthful.errors import UserError, nearest
 
 INTERRUPTED = 130
@@ -62,15 +62,22 @@ def stop(sentence: str, code: int = 1) -> NoReturn:
 
 
 def answer_mistakes(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Wrap a Hydra task: in a single run a UserError ends the program; in a multirun it fails this job only."""
+    """Wrap a Hydra task: in a single run a UserError ends the program; in a multirun it fails this job only.
+
+    There any other error does likewise. Each is said at once; Hydra raises the first again when all jobs are done.
+    """
 
     def wrapped(config: DictConfig) -> None:
+        several = HydraConfig.get().mode == RunMode.MULTIRUN
+        folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             task(config)
-        except (UserError, OSError, OmegaConfBaseException) as error:
+        except Exception as error:
             with contextlib.suppress(OSError):
-                Path(HydraConfig.get().runtime.output_dir).rmdir()  # if nothing is in it
-            if _wants_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
+                folder.rmdir()  # if nothing is in it
+            if several:
+                sys.stderr.write(f"{Path(sys.argv[0]).name}: {shown(folder)} failed: {_sentence(error)}\n")
+            if several or _wants_traceback or not isinstance(error, UserError | OSError | OmegaConfBaseException):
                 raise
             stop(_sentence(error))
 

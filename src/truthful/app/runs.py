@@ -37,9 +37,10 @@ def run_folder(resume: str | None, choices: Mapping[str, Any], overrides: Sequen
     return resume if resume not in (None, "auto") else f"outputs/{run_name(choices, overrides)}"
 
 
-def sweep_name(overrides: Sequence[str]) -> str:
-    """A folder name for a multirun, from its grid."""
-    return _shortened(_that_matter(overrides, set()))
+def sweep_name(choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """A folder name for a multirun: that of the sweep, or one from its grid."""
+    named = choices.get("sweep")
+    return str(named) if named else _shortened(_that_matter(overrides, set()))
 
 
 def _that_matter(overrides: Sequence[str], hidden: Collection[str]) -> list[str]:
@@ -77,7 +78,8 @@ def register_resolvers() -> None:
     """Make the names above available to the configuration."""
     OmegaConf.register_new_resolver("truthful.run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("truthful.run_folder", run_folder, replace=True)
-    OmegaConf.register_new_resolver("truthful.sweep_name", sweep_name, replace=True)
+    # cached, because Hydra hands the cache on to each job: all of a multirun share its folder
+    OmegaConf.register_new_resolver("truthful.sweep_name", sweep_name, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("truthful.evaluation_name", evaluation_name, replace=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from truthful.auction import Outcome
 from truthful.auditing.best_response import best_response_revenue, revenue_under
+from truthful.auditing.earnings import Earnings, earnings, fresh_earnings
 from truthful.auditing.find import Progress, find_misreports
 from truthful.auditing.flags import FLAGS, find_flags
 from truthful.auditing.foreign import Rule, as_mechanism, device_of
@@ -34,6 +36,7 @@ def audit(
     samples: int = 10_000,
     seed: int = 1,
     stream: Stream = Stream.AUDIT,
+    revenue_samples: int | None = None,
     journal: Path | str | None = None,
     progress: Progress | None = None,
 ) -> AuditReport:
@@ -47,11 +50,12 @@ def audit(
         samples: number of profiles, at least 2.
         seed: of the profiles and of the search's starts.
         stream: `AUDIT` for numbers to report, `HELD_OUT` for monitoring.
+        revenue_samples: revenue is the mean over so many profiles of their own, at least 2; over the regret's if None.
         journal: a file for finished parts: the same audit goes on from it after an interruption, to the same result.
             It is kept: delete it when you have the report. Two callables that are no modules and agree on a few hundred
             profiles of bids look the same to it.
-        progress: called with what is being done (`attack`, `certificate`, `all values`, `small lies`) and which share
-            of it is done.
+        progress: called with what is being done (`attack`, `revenue`, `certificate`, `all values`, `small lies`) and
+            which share of it is done.
 
     Returns:
         The report. Its regret is a lower bound: what the tier's search found.
@@ -60,7 +64,7 @@ def audit(
         ValueError: an unknown tier, too few samples, a mechanism that does not fit the setting, or one whose outcomes
             of truthful reports are not all numbers.
     """
-    check_audit(tier, samples, seed)
+    check_audit(tier, samples, seed, revenue_samples)
     if not isinstance(setting, Setting):
         raise ValueError(f"setting must be a Setting such as truthful.settings.UniformBox, got {setting!r}")
     audited = as_mechanism(mechanism, setting)
@@ -84,6 +88,15 @@ def audit(
     kept = Journal(path, identity)
     told = progress or (lambda stage, share: None)
     found = find_misreports(audited, setting, attack, values, seeds, kept, told)
+    earned = earnings(outcome)
+    if revenue_samples is not None:
+        told("revenue", 0.0)
+        fresh = kept.part(
+            f"revenue of {revenue_samples}",
+            lambda: asdict(fresh_earnings(audited, setting, revenue_samples, seed, stream)),
+        )
+        earned = Earnings(**fresh)
+        told("revenue", 1.0)
     certificate, upper = None, None
     if preset.certificate is not None:
         certificate, upper, found = prove(audited, setting, preset.certificate, profiles, found, kept, told)
@@ -96,24 +109,31 @@ def audit(
         seed=seed,
         setting=setting,
         values=profiles,
-        outcome=outcome,
+        earned=earned,
         found=found,
         played=played,
         certificate=certificate,
         upper=upper,
         seconds=kept.seconds,
-        flags=find_flags(exact, setting, profiles, outcome, found, certificate),
+        flags=find_flags(exact, setting, profiles, outcome, earned, found, certificate),
     )
     kept.save()
     return report
 
 
-def check_audit(tier: str, samples: int, seed: int) -> None:
+def check_audit(tier: str, samples: int, seed: int, revenue_samples: int | None = None) -> None:
     """Raise ValueError unless an audit can be made with these."""
     if not isinstance(tier, str) or tier not in TIERS:
         raise ValueError(f"audit.tier must be one of {', '.join(TIERS)}, got {tier!r}")
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise ValueError(f"audit.samples must be a whole number of at least 2, got {samples!r}")
+    if revenue_samples is not None and (
+        isinstance(revenue_samples, bool) or not isinstance(revenue_samples, int) or revenue_samples < 2
+    ):
+        raise ValueError(
+            f"audit.revenue_samples must be a whole number of at least 2, or null for audit.samples, "
+            f"got {revenue_samples!r}"
+        )
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError(f"audit.seed must be a whole number, got {seed!r}")
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from truthful.auction import Outcome, revenue, utility
+from truthful.auction import Outcome, utility
+from truthful.auditing.earnings import Earnings
 from truthful.auditing.find import DISAGREEMENT, Findings
 from truthful.auditing.foreign import ForeignMechanism
 from truthful.mechanisms import Mechanism
@@ -45,6 +46,7 @@ def find_flags(
     setting: Setting,
     values: Float[Tensor, "b n m"],
     outcome: Outcome,
+    earned: Earnings,
     found: Findings,
     certificate: dict[str, Any] | None,
 ) -> list[str]:
@@ -55,25 +57,25 @@ def find_flags(
         setting: what it is audited on.
         values: the profiles, in float64.
         outcome: of truthful reports.
+        earned: the audit's revenue.
         found: by the attack.
         certificate: what it says, if there is one.
     """
     scale = float(setting.high.max())
     slack = TOLERANCE * scale
-    given, earned = outcome.allocation, revenue(outcome)
+    given = outcome.allocation
     infeasible = bool((given < -TOLERANCE).any()) or bool((given.sum(-2) > 1 + TOLERANCE).any())
     if setting.demand == "unit":
         infeasible |= bool((given.sum(-1) > 1 + TOLERANCE).any())
-    optimum, mean = setting.optimal_revenue, float(earned.mean())
-    standard_error = float(earned.std()) / len(values) ** 0.5
+    optimum = setting.optimal_revenue
     outside = (found.misreport - setting.project(found.misreport)).abs().max()
     checks = {
         "not_finite": found.broken > 0,
         "not_deterministic": not _repeats(mechanism, values, outcome, slack),
         "infeasible": infeasible,
         "individual_rationality_violated": bool((utility(values, outcome) < -slack).any()),
-        "no_revenue": mean <= slack,
-        "revenue_above_optimum": optimum is not None and mean - 3 * standard_error > optimum,
+        "no_revenue": earned.mean <= slack,
+        "revenue_above_optimum": optimum is not None and earned.mean - 3 * earned.standard_error > optimum,
         "proof_contradicted": mechanism.theorem is not None and bool((found.gain > slack).any()),
         "misreport_outside_support": bool(outside > slack),
         "rescore_disagrees": bool(((found.searched - found.rescored).abs() > 10 * slack).any()),

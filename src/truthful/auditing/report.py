@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from truthful.auction import Outcome, revenue
 from truthful.auditing.attack import MEMBERS
+from truthful.auditing.earnings import Earnings
 from truthful.auditing.find import Findings, Stage
 from truthful.auditing.tiers import Tier
 from truthful.settings import Setting
@@ -53,6 +53,8 @@ class AuditReport:
     seed: int
     revenue: float
     revenue_se: float
+    revenue_samples: int
+    """Profiles behind both; `samples`, the same ones, unless more were asked for."""
     regret: float
     """Mean over bidders (the literature's table number)."""
     regret_se: float
@@ -129,7 +131,7 @@ def make_report(
     seed: int,
     setting: Setting,
     values: Float[Tensor, "b n m"],
-    outcome: Outcome,
+    earned: Earnings,
     found: Findings,
     played: Float[Tensor, "b"],
     certificate: dict[str, Any] | None,
@@ -143,7 +145,7 @@ def make_report(
         tier, seed: of the audit.
         setting: gives the support.
         values: the profiles, in float64.
-        outcome: of truthful reports.
+        earned: revenue of truthful reports.
         found: by the attack.
         played: revenue of each profile when misreports are played.
         certificate, upper: what the certificate says.
@@ -151,8 +153,8 @@ def make_report(
         flags: the checks that raised doubts.
     """
     gain, samples = found.gain, len(values)
-    earned, by_profile = revenue(outcome), gain.mean(-1, keepdim=True)
-    mean_revenue, regret_sum = float(earned.mean()), float(gain.sum(-1).mean())
+    by_profile = gain.mean(-1, keepdim=True)
+    regret_sum = float(gain.sum(-1).mean())
     seen = gain > SEEN * float(values.abs().max())
     members = [[MEMBERS[k] for k in row] for row in found.member.tolist()]
     low, high = setting.bounds(values)
@@ -167,10 +169,11 @@ def make_report(
         statement=LOWER_BOUND,
         samples=samples,
         seed=seed,
-        revenue=mean_revenue,
-        revenue_se=_standard_error(earned),
+        revenue=earned.mean,
+        revenue_se=earned.standard_error,
+        revenue_samples=earned.profiles,
         regret_sum=regret_sum,
-        regret_ratio=regret_sum / mean_revenue if mean_revenue else None,
+        regret_ratio=regret_sum / earned.mean if earned.mean else None,
         **_statistics(gain) | {"regret_se": _standard_error(by_profile)},
         regret_by_bidder=gain.mean(0).tolist(),
         bidders=[_statistics(gain[:, i : i + 1]) for i in range(gain.shape[1])],

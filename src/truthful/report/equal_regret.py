@@ -1,0 +1,120 @@
+"""Revenue at equal regret: what two methods can be compared by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from truthful.published import BEST_STRATEGYPROOF, TABLE_1
+from truthful.report.rows import Row
+from truthful.report.table import Cell, Table
+
+NOT_BRACKETED = "not bracketed"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One budget's mean over seeds, with standard errors."""
+
+    regret: float
+    regret_se: float
+    revenue: float
+    revenue_se: float
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The runs of a setting that differ in nothing that the label tells: one method at several budgets."""
+
+    setting: str
+    label: str
+    rows: tuple[Row, ...]
+    """In order of regret."""
+
+    @property
+    def points(self) -> list[Point]:
+        """Those with a regret above 0: their logarithms are what is compared."""
+        return [
+            Point(row.audited("regret"), row.error("regret"), row.audited("revenue"), row.error("revenue"))
+            for row in self.rows
+            if row.audited("regret") > 0
+        ]
+
+    def revenue_at(self, regret: float) -> tuple[float, float] | None:
+        """Revenue and its standard error where the regret is `regret`; None unless two runs bracket it.
+
+        Linear in the logarithm of regret between the neighbouring runs, whose errors in revenue and in regret are taken
+        for independent.
+        """
+        for low, high in pairwise(self.points):
+            if low.regret <= regret <= high.regret and low.regret < high.regret:
+                length = math.log(high.regret / low.regret)
+                share = math.log(regret / low.regret) / length
+                slope = (high.revenue - low.revenue) / length
+                variance = sum(
+                    weight**2 * (point.revenue_se**2 + (slope * point.regret_se / point.regret) ** 2)
+                    for weight, point in ((1 - share, low), (share, high))
+                )
+                return low.revenue + share * (high.revenue - low.revenue), math.sqrt(variance)
+        return None
+
+
+def frontiers(rows: Sequence[Row]) -> list[Frontier]:
+    """Every method of every setting; runs of other lengths or under other audits are on frontiers of their own."""
+    found = []
+    by_setting = sorted(rows, key=lambda row: row.setting)
+    for (setting, method), group in groupby(
+        sorted(by_setting, key=lambda row: (row.setting, row.method)), key=lambda row: (row.setting, row.method)
+    ):
+        siblings = list(group)
+        kinds = sorted({_kind(row) for row in siblings})
+        for kind in kinds:
+            own = sorted((row for row in siblings if _kind(row) == kind), key=lambda row: row.audited("regret"))
+            told = [text for k, text in enumerate(kind) if len({other[k] for other in kinds}) > 1]
+            found.append(Frontier(setting, ", ".join([method, *told]), tuple(own)))
+    return found
+
+
+def equal_regret(found: Sequence[Frontier]) -> Table:
+    """Revenue of each method at the published regrets of its setting, beside the published revenue."""
+    cells: list[dict[str, tuple[Cell, str]]] = []
+    for setting in sorted({frontier.setting for frontier in found}):
+        rows = {name: row for (name_of, name), row in TABLE_1.items() if name_of == setting}
+        if not rows:
+            continue
+        for frontier in (frontier for frontier in found if frontier.setting == setting):
+            cells.append(_named(setting, frontier.label))
+            for name, row in rows.items():
+                reached = frontier.revenue_at(row.regret)
+                cells[-1] |= {
+                    name: (None, NOT_BRACKETED)
+                    if reached is None
+                    else (reached[0], f"{reached[0]:.4f} ± {reached[1]:.4f}"),
+                    f"{name}_se": (None if reached is None else reached[1], ""),
+                }
+        cells.append(_named(setting, "published, at regret"))
+        for name, row in rows.items():
+            cells[-1] |= {name: (row.revenue, f"{row.revenue:.4f}, {row.regret:.5f}")}
+    text = (
+        "Revenue at the audited regret of the published auctions, linear in log regret between two neighbouring "
+        "runs of a method, means over seeds; ± is one standard error. Nothing is extrapolated."
+    )
+    truthful = [
+        f"A truthful auction at {setting} earns {known.revenue:.4f}{f' ± {known.error:g}' if known.error else ''}: "
+        f"{known.source}."
+        for setting, known in BEST_STRATEGYPROOF.items()
+        if setting in {frontier.setting for frontier in found}
+    ]
+    heads = {"standard": "at the regret of Standard", "standard_se": "", "local": "at that of Local", "local_se": ""}
+    return Table([text, *truthful], {"setting": "setting", "method": "method", **heads}, cells)
+
+
+def _named(setting: str, label: str) -> dict[str, tuple[Cell, str]]:
+    return {"setting": (setting, setting), "method": (label, label)}
+
+
+def _kind(row: Row) -> tuple[str, ...]:
+    told = (f"{name}={row.told(name)}" for name in ("iterations", "regret", "depth", "batch"))
+    return *told, f"audit={row.audit[0]} of {row.audit[1]}"

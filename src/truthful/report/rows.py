@@ -1,0 +1,144 @@
+"""Results that differ in nothing but their seed, as one row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Any
+
+from truthful.published import UPPER_BOUNDS
+from truthful.report.cards import Card
+
+TELLING: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "iterations": lambda content: content.get("iterations"),
+    "regret": lambda content: content.get("regret_mode"),
+    "rmax.start": lambda content: (content.get("rmax") or {}).get("start"),
+    "rmax.end": lambda content: (content.get("rmax") or {}).get("end"),
+    "rmax": lambda content: (content.get("rmax") or {}).get("schedule"),
+    "dual": lambda content: content.get("dual"),
+    "depth": lambda content: content.get("depth"),
+    "batch": lambda content: content.get("batch"),
+}
+"""What may tell two rows of one method apart, by its name on the command line."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The results of one recipe under one audit, a seed each."""
+
+    cards: tuple[Card, ...]
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The content of one of them, for what all agree in."""
+        return self.cards[0].content
+
+    @property
+    def setting(self) -> str:
+        """By its name on the command line; marked where single keys were overridden."""
+        return f"{self.first['setting']}{', overridden' if self.first.get('setting_overridden') else ''}"
+
+    @property
+    def method(self) -> str:
+        """The experiment, else the regret mode, else the mechanism that needs no training."""
+        return str(self.first.get("experiment") or self.first.get("regret_mode") or self.first.get("mechanism"))
+
+    @property
+    def trained(self) -> bool:
+        """Whether there was a training."""
+        return bool(self.first.get("train"))
+
+    @property
+    def audit(self) -> tuple[str, int]:
+        """The tier and the number of profiles behind the regret."""
+        return self.first["audit"]["tier"], self.first["audit"]["samples"]
+
+    def told(self, name: str) -> str:
+        """An entry of TELLING, as it is typed."""
+        entry = TELLING[name](self.first)
+        return f"{entry:g}".replace("e-0", "e-") if isinstance(entry, float) else str(entry)
+
+    @property
+    def recipe(self) -> str:
+        """A digest of all that is the same for every seed; of a single run where an early commit wrote the result."""
+        return str(self.first.get("recipe_hash") or self.first.get("config_hash") or self.cards[0].path)
+
+    def audited(self, name: str) -> float:
+        """Mean over seeds of a number of the audit."""
+        return fmean(float(card.content["audit"][name]) for card in self.cards)
+
+    def error(self, name: str) -> float:
+        """Standard error of that mean: over seeds where there are several, else the audit's own, over profiles."""
+        if len(self.cards) == 1:
+            return float(self.first["audit"][f"{name}_se"])
+        numbers = [float(card.content["audit"][name]) for card in self.cards]
+        return stdev(numbers) / math.sqrt(len(numbers))
+
+    @cached_property
+    def largest_regret(self) -> float:
+        """Over all instances of all seeds."""
+        return max(float(card.content["audit"]["regret_max"]) for card in self.cards)
+
+    def training(self, name: str) -> float | None:
+        """Mean over seeds of a number of the training; None where there was none, or not all results have it."""
+        numbers: list[Any] = [(card.content.get("train") or {}).get(name) for card in self.cards]
+        return None if None in numbers else fmean(numbers)
+
+    @property
+    def execution(self) -> tuple[Any, ...]:
+        """What must agree for two times to be compared."""
+        train = self.first.get("train") or {}
+        return tuple(train.get(key) for key in ("engine", "threads", "population"))
+
+    @property
+    def ceiling(self) -> tuple[float, str] | None:
+        """What truthful auctions earn at most, and whether that is the exact optimum or an upper bound."""
+        optimum = self.first.get("optimal_revenue")
+        if optimum is not None:
+            return float(optimum), "optimum"
+        bound = None if self.first.get("setting_overridden") else UPPER_BOUNDS.get(self.first["setting"])
+        return None if bound is None else (bound, "bound")
+
+
+def make_rows(cards: Sequence[Card]) -> tuple[list[Row], list[str]]:
+    """Put results together that differ in their seed only.
+
+    Returns:
+        The rows, by setting, method, iterations, audit and regret, and a warning for each result that is there twice.
+        Results of early commits do not say what else was chosen (`recipe_hash`) and have a row each.
+    """
+    groups: dict[Any, dict[int, Card]] = {}
+    warnings = []
+    for card in cards:
+        content, audit = card.content, card.content["audit"]
+        row = Row((card,))
+        key = (row.setting, row.method, row.recipe, audit.get("revenue_samples"), *row.audit)
+        seeds = groups.setdefault(key, {})
+        if (other := seeds.setdefault(content.get("seed") or 0, card)) is not card:
+            warnings.append(f"{card.path}: the same run and audit as {other.path}, left out")
+    rows = [Row(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
+    return sorted(rows, key=_position), warnings
+
+
+def _position(row: Row) -> tuple[Any, ...]:
+    return row.setting, row.method, row.first.get("iterations") or 0, *row.audit, row.audited("regret")
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """A name for each row: its method, and what tells it from the others of that method and setting.
+
+    Where nothing in a result does, it is the first digits of `recipe`.
+    """
+    named = []
+    for row in rows:
+        siblings = [other for other in rows if (other.setting, other.method) == (row.setting, row.method)]
+        telling = [name for name in TELLING if len({other.told(name) for other in siblings}) > 1]
+        differing = [f"{name}={row.told(name)}" for name in telling if name != "iterations"]
+        alike = [other for other in siblings if all(other.told(name) == row.told(name) for name in telling)]
+        if len({other.recipe for other in alike}) > 1:
+            differing.append(f"({row.recipe[:6]})")
+        named.append(" ".join([row.method, *differing]))
+    return named

@@ -1,0 +1,155 @@
+"""The table of all results, with the published ones beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+from truthful.published import TABLE_1
+from truthful.report.rows import Row, labels
+
+Cell = str | float | int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading, columns, and rows of cells; numbers come with what they are shown as."""
+
+    heading: list[str]
+    columns: dict[str, str]
+    """The name of each column in a CSV file, and its head for a person: an empty head is for the file alone."""
+    rows: list[dict[str, tuple[Cell, str]]]
+    """For each row and column the bare number and what a person sees."""
+
+
+COLUMNS = {
+    "setting": "setting",
+    "method": "method",
+    "seeds": "seeds",
+    "iterations": "iterations",
+    "revenue": "revenue",
+    "revenue_se": "",
+    "regret": "regret",
+    "regret_se": "",
+    "error_over": "± over",
+    "regret_ratio": "regret sum / revenue",
+    "regret_p95": "p95",
+    "regret_max": "max",
+    "audit": "audit",
+    "samples": "profiles",
+    "revenue_samples": "",
+    "ceiling": "truthful auctions",
+    "ceiling_kind": "",
+    "train_seconds": "training s",
+    "speed_up": "speed-up",
+    "train_regret_sum": "training's regret sum",
+    "audited_over_training": "audited / training's",
+}
+SIGNS = {"bound": "≤", "optimum": "="}
+NO_RESULTS = "No results yet: `python train.py sweep=table1`."
+
+
+def results_table(rows: Sequence[Row]) -> Table:
+    """Every row, and below each setting the published ones of Table 1."""
+    cells: list[dict[str, tuple[Cell, str]]] = []
+    named = iter(labels(rows))
+    for _, group in groupby(rows, key=lambda row: row.setting):
+        own = list(group)
+        cells += [_cells(row, next(named), _speed_up(row, own)) for row in own]
+        if not own[0].first.get("setting_overridden"):
+            cells += _published(own[0].first["setting"])
+    return Table(heading(rows) if rows else [NO_RESULTS], COLUMNS, cells)
+
+
+def heading(rows: Sequence[Row]) -> list[str]:
+    """What must be known to read the numbers."""
+    searches: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        searches.setdefault((row.audit[0], row.first["audit"].get("search", "?")), set()).add(row.first["setting"])
+    return [
+        "Regret is the mean over bidders and a lower bound, found by the search that its row names; published regrets "
+        "are lower bounds, too. Compare revenue at equal regret only.",
+        "p95 and max are over profiles and bidders (and seeds). ± is one standard error; over seeds it is their spread "
+        "alone, as all are audited on the same profiles. Speed-up is over `standard`, in seconds an iteration, where "
+        "both ran with the same engine, threads and population. Upper bounds (≤) on truthful auctions are numerical, "
+        "from the project's notes, not reproduced by this program yet; = is the exact optimum.",
+        *(f"{tier} at {', '.join(sorted(at))}: {search}." for (tier, search), at in sorted(searches.items())),
+    ]
+
+
+def _cells(row: Row, label: str, speed_up: float | None) -> dict[str, tuple[Cell, str]]:
+    count, (tier, samples) = len(row.cards), row.audit
+    trained_regret, seconds = row.training("regret_sum"), row.training("seconds")
+    found, ceiling = row.audited("regret_sum"), row.ceiling
+    together = (row.first.get("train") or {}).get("population") or 1
+    shared = f" ({together} at once)" if together > 1 else ""
+    cells: dict[str, tuple[Cell, str]] = {
+        "setting": (row.setting, row.setting),
+        "method": (label, label),
+        "seeds": (count, str(count)),
+        "iterations": _iterations(row),
+        "error_over": ("seeds" if count > 1 else "profiles",) * 2,
+        "regret_ratio": _number(_ratio(found, row.audited("revenue")), ".5f"),
+        "regret_p95": _number(row.audited("regret_p95"), ".5f"),
+        "regret_max": _number(row.largest_regret, ".4f"),
+        "audit": (tier, tier),
+        "samples": (samples, f"{samples:,}"),
+        "revenue_samples": (row.first["audit"].get("revenue_samples", samples), ""),
+        "ceiling": (None, "-") if ceiling is None else (ceiling[0], f"{SIGNS[ceiling[1]]} {ceiling[0]:.4f}"),
+        "ceiling_kind": (None if ceiling is None else ceiling[1], ""),
+        "train_seconds": (seconds, "-" if seconds is None else f"{seconds:.0f}{shared}"),
+        "speed_up": _number(speed_up, ".1f"),
+        "train_regret_sum": _number(trained_regret, ".5f"),
+        "audited_over_training": _number(_ratio(found, trained_regret), ".1f"),
+    }
+    for name, form in (("revenue", ".4f"), ("regret", ".5f")):
+        mean, error = row.audited(name), row.error(name)
+        cells |= {name: (mean, f"{mean:{form}} ± {error:{form}}"), f"{name}_se": (error, "")}
+    return cells
+
+
+def _published(setting: str) -> list[dict[str, tuple[Cell, str]]]:
+    return [
+        {
+            "setting": (setting, setting),
+            "method": (f"published {row.method}", f"published {row.method}"),
+            "revenue": _number(row.revenue, ".4f"),
+            "regret": _number(row.regret, ".5f"),
+            "audit": ("published", "1000 starts"),
+            "samples": (10_000, "10,000"),
+            "train_seconds": (row.seconds, str(row.seconds)),
+        }
+        for (name, _), row in TABLE_1.items()
+        if name == setting
+    ]
+
+
+def _iterations(row: Row) -> tuple[Cell, str]:
+    planned = row.first.get("iterations")
+    if not row.trained or planned is None:
+        return None, "-"
+    done = min(int(card.content["train"].get("completed", planned)) for card in row.cards)
+    return done, f"{done:,}" if done >= planned else f"{done:,} of {planned:,}"
+
+
+def _speed_up(row: Row, same_setting: Sequence[Row]) -> float | None:
+    """Seconds an iteration of `standard` over those of this row."""
+    own = row.training("seconds_per_iteration")
+    references = [
+        other.training("seconds_per_iteration")
+        for other in same_setting
+        if other.first.get("regret_mode") == "standard" and other.execution == row.execution
+    ]
+    known = [seconds for seconds in references if seconds]
+    return fmean(known) / own if own and known else None
+
+
+def _ratio(above: float, below: float | None) -> float | None:
+    return above / below if below else None
+
+
+def _number(number: Any, form: str) -> tuple[Cell, str]:
+    return (None, "-") if number is None else (number, f"{number:{form}}")
