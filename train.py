@@ -42,6 +42,7 @@ from truthful.results import (
     ORIGIN,
     RESULT,
     config_hash,
+    exploitation,
     provenance,
     read_json,
     train_summary,
@@ -125,6 +126,9 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
     trainer = config["trainer"]
     for key, least in (("log_every", 1), ("checkpoint_every", 1), ("audit_every", 0), ("audit_samples", 2)):
         whole_number(trainer, key, least, group="trainer")
+    limit = trainer["exploitation"]
+    if limit is not None and not (type(limit) in (int, float) and limit > 0):
+        raise UserError(f"trainer.exploitation must be a positive number or null, got {limit!r}")
     setting = build(config, "setting")
     mechanism = build(config, "mechanism", **setting.shape)
     if not list(mechanism.parameters()):
@@ -252,7 +256,8 @@ def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict
 
     quieten_lightning()
     options = run.config["trainer"]
-    audits = PeriodicAudit(options["audit_every"], options["audit_samples"], module.members[0].seed, run.folder)
+    often, samples, limit = (options[key] for key in ("audit_every", "audit_samples", "exploitation"))
+    audits = PeriodicAudit(often, samples, module.members[0].seed, run.folder, limit)
     origin = {key: result[key] for key in ORIGIN}
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash, "origin": origin}
     progress = [ShowProgress(console, audits)] if options["progress"] else []
@@ -311,8 +316,9 @@ def finish(
             progress=progress,
         )
     result |= {
-        "train": train_summary(checkpoint),
+        "train": (trained := train_summary(checkpoint)),
         "audit": report.as_dict(),
+        "exploitation": exploitation(report.regret_sum, trained["regret_sum"]),
         "optimal_revenue": module.setting.optimal_revenue,
     }
     report.save_misreports(run.folder / "misreports.npz")

@@ -36,6 +36,7 @@ VOLATILE = frozenset(
         "trainer.checkpoint_every",
         "trainer.audit_every",
         "trainer.audit_samples",
+        "trainer.exploitation",
         "trainer.progress",
     }
 )
@@ -112,6 +113,11 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "population": checkpoint["engine"]["population"],
         "seconds_per_iteration": median(clock["iteration_seconds"]),
     }
+
+
+def exploitation(audited: float, training: float) -> float | None:
+    """How many times the sum of regret that training sees an audit finds; None where training sees none."""
+    return audited / training if training > 0 else None
 
 
 def provenance() -> dict[str, Any]:

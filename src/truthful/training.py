@@ -20,6 +20,8 @@ from truthful.schedules import BudgetSchedule, RateSchedule
 from truthful.settings import Setting
 from truthful.streams import Stream, generator
 
+RECENT = 100
+"""Iterations over which training's regret is averaged to be compared with an audit's."""
 RESULT_WINDOW = 1000
 """Iterations over which the training numbers of a result are averaged."""
 
@@ -179,6 +181,12 @@ class AuctionModule(TrainingLoop):
             self.metrics["rmax"] = self.rmax((self.iteration - 1) / self.iterations)
         if len(regret) > 1:
             self.metrics |= {f"regret_bidder_{i}": mean for i, mean in enumerate(regret, 1)}
+
+    def recent(self, iterations: int) -> tuple[float, float]:
+        """Mean revenue and sum of regret of the last iterations, RESULT_WINDOW of them at most."""
+        rows = torch.arange(max(0, self.iteration - min(iterations, RESULT_WINDOW)), self.iteration) % RESULT_WINDOW
+        revenue, regret_sum = self.history[rows.to(self.history.device)].double().mean(0).tolist()
+        return revenue, regret_sum
 
     def is_finite(self) -> bool:
         """Whether every parameter and multiplier is a number."""
