@@ -21,6 +21,7 @@ from omegaconf.errors import InterpolationKeyError
 
 from truthful.app import (
     answer_mistakes,
+    audited_budget,
     build,
     build_trained,
     check_keys,
@@ -31,7 +32,18 @@ from truthful.app import (
     shown,
 )
 from truthful.errors import UserError
-from truthful.results import CHECKPOINT, JOURNAL, ORIGIN, RESULT, config_hash, provenance, train_summary, write_json
+from truthful.results import (
+    CHECKPOINT,
+    JOURNAL,
+    ORIGIN,
+    RESULT,
+    budget_summary,
+    config_hash,
+    exploitation,
+    provenance,
+    train_summary,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -166,6 +178,9 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
             except ValueError as error:
                 raise UserError(str(error)) from error
         result["audit"] = report.as_dict()
+        if train is not None and not source.elsewhere:
+            result["exploitation"] = exploitation(report.regret_sum, train["regret_sum"])
+            result["budget"] = budget_summary(audited_budget(source.config), result["audit"])
         write_json(folder / RESULT, result)
         report.save_misreports(folder / "misreports.npz")
         pictures = save_pictures(report, setting, folder)

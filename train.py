@@ -26,6 +26,7 @@ from truthful.app import (
     INTERRUPTED,
     Run,
     answer_mistakes,
+    audited_budget,
     build,
     check_keys,
     describe_choices,
@@ -41,6 +42,7 @@ from truthful.results import (
     JOURNAL,
     ORIGIN,
     RESULT,
+    budget_summary,
     config_hash,
     exploitation,
     provenance,
@@ -315,10 +317,12 @@ def finish(
             journal=run.folder / JOURNAL,
             progress=progress,
         )
+    train, audited = train_summary(checkpoint), report.as_dict()
     result |= {
-        "train": (trained := train_summary(checkpoint)),
-        "audit": report.as_dict(),
-        "exploitation": exploitation(report.regret_sum, trained["regret_sum"]),
+        "train": train,
+        "audit": audited,
+        "exploitation": exploitation(report.regret_sum, train["regret_sum"]),
+        "budget": budget_summary(audited_budget(run.config), audited),
         "optimal_revenue": module.setting.optimal_revenue,
     }
     report.save_misreports(run.folder / "misreports.npz")

@@ -122,6 +122,14 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     ceiling = bound if optimum is None else optimum
     if ceiling is not None and audit["revenue"] > ceiling:
         console.print("Revenue above that of any truthful auction is earned by violating truthfulness.", style="dim")
+    if budget := result.get("budget"):
+        low, high = budget["ci"]
+        console.print(
+            f"budget on audited regret: {'met' if budget['met'] else 'not met'}, ratio {budget['ratio']:.5f} (95 %: "
+            f"{low:.5f} to {high:.5f}) where R_max is {budget['target']:g}",
+            style="green" if budget["met"] else "bold red",
+            soft_wrap=True,
+        )
     if audit["certificate"]:
         show_certificate(console, audit["certificate"])
     for flag in audit["flags"]:
