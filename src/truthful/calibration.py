@@ -49,7 +49,7 @@ class CalibratedBudget(nn.Module, BudgetSchedule):
     factor: Tensor
     """Training's budget over the audited one."""
     audited: Tensor
-    """What the latest audit found."""
+    """What the latest audit found; 0 before the first."""
 
     def __init__(self, start: float, end: float, fraction: float, every: float, samples: int, gain: float) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class CalibratedBudget(nn.Module, BudgetSchedule):
             raise ValueError(f"rmax.samples must be a whole number of at least 2, got {samples!r}")
         self.every, self.samples, self.gain = every, samples, gain
         self.register_buffer("factor", torch.tensor(1.0))
-        self.register_buffer("audited", torch.tensor(math.nan))
+        self.register_buffer("audited", torch.tensor(0.0))
 
     def __call__(self, progress: float) -> float:
         """Training's budget after the share `progress` of all iterations, until the next correction."""

@@ -139,7 +139,7 @@ class TrainingLoop(L.LightningModule, ABC):
         start = time.perf_counter()
         self.consistent = False
         last, corrected = min(self.iterations, first - first % self.log_every + self.log_every), 0.0
-        while self.iteration < last and not self.interrupted:
+        while self.iteration == first or (self.iteration < last and not self.interrupted):
             due = self.members[0].rmax.next_correction(self.iteration, self.iterations)
             self.run(self.iteration, min(last, due))
             if self.iteration == due < self.iterations:
