@@ -33,6 +33,7 @@ VOLATILE = frozenset(
         "group",
         "resume",
         "recipe.note",
+        "recipe.rmax_fraction",  # acts through rmax.fraction
         "trainer.log_every",
         "trainer.checkpoint_every",
         "trainer.audit_every",
