@@ -21,6 +21,7 @@ from omegaconf.errors import InterpolationKeyError
 
 from truthful.app import (
     answer_mistakes,
+    audited_budget,
     build,
     build_trained,
     check_keys,
@@ -36,7 +37,9 @@ from truthful.results import (
     JOURNAL,
     ORIGIN,
     RESULT,
+    budget_summary,
     config_hash,
+    exploitation,
     provenance,
     recipe_hash,
     train_summary,
@@ -177,6 +180,9 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
             except ValueError as error:
                 raise UserError(str(error)) from error
         result["audit"] = report.as_dict()
+        if train is not None and not source.elsewhere:
+            result["exploitation"] = exploitation(report.regret_sum, train["regret_sum"])
+            result["budget"] = budget_summary(audited_budget(source.config), result["audit"])
         write_json(folder / RESULT, result)
         report.save_misreports(folder / "misreports.npz")
         pictures = save_pictures(report, setting, folder)

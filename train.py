@@ -27,6 +27,7 @@ from truthful.app import (
     INTERRUPTED,
     Run,
     answer_mistakes,
+    audited_budget,
     build,
     check_keys,
     describe_choices,
@@ -42,7 +43,9 @@ from truthful.results import (
     JOURNAL,
     ORIGIN,
     RESULT,
+    budget_summary,
     config_hash,
+    exploitation,
     provenance,
     read_json,
     recipe_hash,
@@ -127,6 +130,9 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
     trainer = config["trainer"]
     for key, least in (("log_every", 1), ("checkpoint_every", 1), ("audit_every", 0), ("audit_samples", 2)):
         whole_number(trainer, key, least, group="trainer")
+    limit = trainer["exploitation"]
+    if limit is not None and not (type(limit) in (int, float) and limit > 0):
+        raise UserError(f"trainer.exploitation must be a positive number or null, got {limit!r}")
     setting = build(config, "setting")
     mechanism = build(config, "mechanism", **setting.shape)
     if not list(mechanism.parameters()):
@@ -254,7 +260,8 @@ def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict
 
     quieten_lightning()
     options = run.config["trainer"]
-    audits = PeriodicAudit(options["audit_every"], options["audit_samples"], module.members[0].seed, run.folder)
+    often, samples, limit = (options[key] for key in ("audit_every", "audit_samples", "exploitation"))
+    audits = PeriodicAudit(often, samples, module.members[0].seed, run.folder, limit)
     origin = {key: result[key] for key in ORIGIN}
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash, "origin": origin}
     progress = [ShowProgress(console, audits)] if options["progress"] else []
@@ -312,9 +319,12 @@ def finish(
             journal=run.folder / JOURNAL,
             progress=progress,
         )
+    train, audited = train_summary(checkpoint), report.as_dict()
     result |= {
-        "train": train_summary(checkpoint),
-        "audit": report.as_dict(),
+        "train": train,
+        "audit": audited,
+        "exploitation": exploitation(report.regret_sum, train["regret_sum"]),
+        "budget": budget_summary(audited_budget(run.config), audited),
         "optimal_revenue": module.setting.optimal_revenue,
     }
     report.save_misreports(run.folder / "misreports.npz")

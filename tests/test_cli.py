@@ -1,5 +1,6 @@
 """The program as its user runs it: what scripts rely on, resuming, and mistakes."""
 
+import csv
 import json
 import os
 import random
@@ -54,6 +55,7 @@ FROZEN = {
     "versions": dict,
     "hardware": dict,
     "threads": int,
+    "exploitation": float,
     "train": {
         "completed": int,
         "revenue": float,
@@ -110,6 +112,25 @@ def test_a_run_leaves_what_scripts_rely_on(cli: Cli, tmp_path: Path) -> None:
     history = checkpoint["state_dict"]["history"][:12]
     assert content["train"]["revenue"] == pytest.approx(float(history[:, 0].mean()))
     assert content["train"]["regret_sum"] == pytest.approx(float(history[:, 1].mean()))
+
+
+def test_training_that_fools_its_search_is_warned_about_once(cli: Cli, tmp_path: Path) -> None:
+    arguments = ("regret=local", "iterations=30", *SMALL, "logger=csv", "population=2", "hydra.run.dir=run")
+    answer = cli("train.py", *arguments, "trainer.exploitation=1e-3")
+    assert answer.code == 0, answer.err
+    shown = " ".join(answer.out.split())
+    assert shown.count("the training search is being exploited: the audit finds") == 1
+    assert "times training's" in shown
+    with next((tmp_path / "run" / "metrics").rglob("metrics.csv")).open() as file:
+        rows = [row for row in csv.DictReader(file) if row["held_out/exploitation"]]
+    assert [float(row["iteration"]) for row in rows] == [10, 20]
+    assert all(0 < float(row["held_out/distance"]) <= 1 for row in rows)
+    assert all(float(row["held_out/training_regret_sum"]) > 0 for row in rows)
+    content = result(tmp_path / "run" / "member_1")
+    assert content["exploitation"] == content["audit"]["regret_sum"] / content["train"]["regret_sum"]
+    quiet = cli("train.py", *arguments[:-1], "trainer.exploitation=null", "hydra.run.dir=quiet")
+    assert "exploited" not in quiet.out
+    assert same(*(tmp_path / run / "member_0" for run in ("run", "quiet")))
 
 
 def test_any_size_just_works_and_is_not_compared_with_the_paper(cli: Cli, tmp_path: Path) -> None:
@@ -225,6 +246,7 @@ MISTAKES = [
     ("mechanism=second_price", "has nothing to train"),
     ("audit.tier=strongest", "audit.tier must be one of fast, strong, paper, certified, got 'strongest'"),
     ("audit.revenue_samples=1", "audit.revenue_samples must be a whole number of at least 2, or null"),
+    ("trainer.exploitation=0", "trainer.exploitation must be a positive number or null, got 0"),
     ("trainer.audit_every=-1", "trainer.audit_every must be a whole number of at least 0"),
     ("resume=nowhere", "there is no run to resume in nowhere"),
     ("hydra.run.dir=occupied/run", "cannot write to 'occupied/run'"),

@@ -148,6 +148,7 @@ def test_the_hash_covers_what_can_change_the_numbers() -> None:
         "group=g",
         "trainer.progress=false",
         "trainer.checkpoint_every=7",
+        "trainer.exploitation=null",
         "resume=auto",
     )
     for override in volatile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 from statistics import fmean
 from types import FrameType
@@ -21,8 +22,9 @@ from truthful.console import SECONDS_BETWEEN_LINES
 from truthful.logging import log_image, log_metrics
 from truthful.loop import TrainingDiverged, TrainingLoop
 from truthful.plots import can_show_allocation, save_allocation
-from truthful.results import CHECKPOINT
+from truthful.results import CHECKPOINT, exploitation
 from truthful.streams import Stream
+from truthful.training import RECENT
 
 
 class TrainingInterrupted(RuntimeError):
@@ -51,11 +53,13 @@ class PeriodicAudit(Callback):
         samples: number of held-out profiles.
         seed: of the profiles and starts.
         pictures: folder for the allocation heat maps.
+        limit: warn, once, when the audit finds more than so many times the regret that training sees; None: never.
     """
 
-    def __init__(self, every: int, samples: int, seed: int, pictures: Path) -> None:
-        self.every, self.samples, self.seed, self.pictures = every, samples, seed, pictures
+    def __init__(self, every: int, samples: int, seed: int, pictures: Path, limit: float | None) -> None:
+        self.every, self.samples, self.seed, self.pictures, self.limit = every, samples, seed, pictures, limit
         self.latest: dict[str, float] = {}
+        self._warned = False
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingLoop, *_: Any) -> None:
         """Every `every` iterations, but not at the end, where the final audit is."""
@@ -64,20 +68,37 @@ class PeriodicAudit(Callback):
         if not pl_module.is_finite():  # what comes next will say so
             return
         with pl_module.clock.paused():
-            names = ("revenue", "regret", "regret_sum", "regret_p95", "regret_max")
+            members = [member for member in pl_module.members if member.is_finite()]
             reports = [
                 audit(member.mechanism, member.setting, "fast", self.samples, self.seed, Stream.HELD_OUT)
-                for member in pl_module.members
-                if member.is_finite()
+                for member in members
             ]
+            names = ("revenue", "regret", "regret_sum", "regret_p95", "regret_max", "distance")
             self.latest = {name: fmean(getattr(report, name) for report in reports) for name in names}
+            seen = [member.recent(RECENT)[1] for member in members]
+            self.latest["training_regret_sum"] = fmean(seen)
+            ratios = [exploitation(report.regret_sum, own) for report, own in zip(reports, seen, strict=True)]
+            if known := [ratio for ratio in ratios if ratio is not None]:
+                self.latest["exploitation"] = fmean(known)
             metrics = {f"held_out/{name}": number for name, number in self.latest.items()}
             log_metrics(trainer.loggers, metrics, pl_module.iteration)
+            self._warn(pl_module.iteration)
             first = pl_module.members[0]
             if can_show_allocation(first.setting):
                 path = self.pictures / "allocation.png"
                 save_allocation(first.mechanism, first.setting, path)
                 log_image(trainer.loggers, "allocation", path, pl_module.iteration)
+
+    def _warn(self, iteration: int) -> None:
+        ratio = self.latest.get("exploitation", 0.0)
+        if self.limit is None or ratio <= self.limit or self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"the training search is being exploited: the audit finds {ratio:.1f} times the regret that training sees "
+            f"(iteration {iteration}); compare and choose by audited numbers only",
+            stacklevel=1,
+        )
 
 
 class Checkpoints(Callback):
@@ -206,4 +227,6 @@ class ShowProgress(Callback):
             parts.append(f"R_max {shown['rmax']:.2g}")
         if self.audits.latest:
             parts.append(f"held-out regret {self.audits.latest['regret']:.5f}")
+        if "exploitation" in self.audits.latest:
+            parts.append(f"{self.audits.latest['exploitation']:.1f} times training's")
         return "  ".join(parts)

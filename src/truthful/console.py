@@ -81,6 +81,8 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         "regret, maximum": f"{audit['regret_max']:.5f}",
         "share of regrets above .001": f"{audit['regret_share_above']:.4f}",
     }
+    if result.get("exploitation") is not None:
+        ours["times the regret_sum that training saw"] = f"{result['exploitation']:.1f}"
     proven = (audit["certificate"] or {}).get("all_reports")
     if proven:
         ours["regret, certified"] = f"{proven['regret_lower']:.5f} to {round_up(proven['regret_upper'])}"
@@ -99,7 +101,7 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     if bound is not None:
         columns["any truthful auction"] = {"revenue": f"< {bound:g}", "regret": "0"}
     if optimum is not None:
-        zeros = {name: "0" for name in ours if "regret" in name}
+        zeros = {name: "0" for name in ours if "regret" in name and "times" not in name}
         columns["optimum, exact"] = zeros | {"revenue": f"{optimum:.4f}"}
     table = Table(title=f"setting {result['setting']}{' (overridden)' if result['setting_overridden'] else ''}")
     table.add_column("")
@@ -122,6 +124,14 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     ceiling = bound if optimum is None else optimum
     if ceiling is not None and audit["revenue"] > ceiling:
         console.print("Revenue above that of any truthful auction is earned by violating truthfulness.", style="dim")
+    if budget := result.get("budget"):
+        low, high = budget["ci"]
+        console.print(
+            f"budget on audited regret: {'met' if budget['met'] else 'not met'}, ratio {budget['ratio']:.5f} (95 %: "
+            f"{low:.5f} to {high:.5f}) where R_max is {budget['target']:g}",
+            style="green" if budget["met"] else "bold red",
+            soft_wrap=True,
+        )
     if audit["certificate"]:
         show_certificate(console, audit["certificate"])
     for flag in audit["flags"]:

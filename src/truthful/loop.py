@@ -73,6 +73,8 @@ class TrainingLoop(L.LightningModule, ABC):
         self.consistent = True
         """False in the middle of an iteration, when the state must not be saved."""
         self.clock = Clock()
+        self.calibration_seconds = 0.0
+        """The part of the clock's seconds that went into audits which correct the budget."""
         self._compiled_before = 0.0
         self.iteration_seconds: list[float] = []
         """Mean seconds an iteration, one entry for each Lightning training step."""
@@ -93,6 +95,11 @@ class TrainingLoop(L.LightningModule, ABC):
     @abstractmethod
     def run(self, first: int, last: int) -> None:
         """Do iterations `first` to `last` (exclusive), or until `interrupted`, counting `iteration` up."""
+
+    def correct_budgets(self) -> None:
+        """Let an audit correct each member's budget, if its schedule is one that audits correct."""
+        for member in self.members:
+            member.correct_budget()
 
     @abstractmethod
     def measure(self, first: int) -> None:
@@ -131,10 +138,18 @@ class TrainingLoop(L.LightningModule, ABC):
         first = self.iteration
         start = time.perf_counter()
         self.consistent = False
-        self.run(first, min(self.iterations, first - first % self.log_every + self.log_every))
+        last, corrected = min(self.iterations, first - first % self.log_every + self.log_every), 0.0
+        while self.iteration == first or (self.iteration < last and not self.interrupted):
+            due = self.members[0].rmax.next_correction(self.iteration, self.iterations)
+            self.run(self.iteration, min(last, due))
+            if self.iteration == due < self.iterations:
+                corrected -= time.perf_counter()
+                self.correct_budgets()
+                corrected += time.perf_counter()
         self.measure(first)
         self.consistent = True
-        self.iteration_seconds.append((time.perf_counter() - start) / (self.iteration - first))
+        self.calibration_seconds += corrected
+        self.iteration_seconds.append((time.perf_counter() - start - corrected) / (self.iteration - first))
         self.metrics["iterations_per_second"] = 1 / self.iteration_seconds[-1]
         self.trainer.should_stop = self.iteration == self.iterations
 
@@ -143,6 +158,7 @@ class TrainingLoop(L.LightningModule, ABC):
         clock = {
             "seconds": self.clock.seconds,
             "compile_seconds": self._compiled_before + self.engine.compile_seconds,
+            "calibration_seconds": self.calibration_seconds,
             "iteration_seconds": list(self.iteration_seconds),
         }
         engine = {"name": self.engine.name, "threads": torch.get_num_threads(), "population": len(self.members)}
@@ -156,4 +172,5 @@ class TrainingLoop(L.LightningModule, ABC):
         """Restore the clock."""
         self.clock.elapsed = checkpoint["clock"]["seconds"]
         self._compiled_before = checkpoint["clock"]["compile_seconds"]
+        self.calibration_seconds = checkpoint["clock"].get("calibration_seconds", 0.0)
         self.iteration_seconds = list(checkpoint["clock"]["iteration_seconds"])

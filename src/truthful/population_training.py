@@ -72,12 +72,14 @@ class PopulationModule(TrainingLoop):
                 self.prepare()
             record = self._population.step(*self._begin(), controls[k], self.iteration + 1)
             for member, own in zip(self.members, record, strict=True):
-                member.window[k] = own
+                member.window[self.iteration % self.log_every] = own
                 member.iteration += 1
             self.iteration += 1
             if self.interrupted:
                 break
         self._population.count(self.iteration)
+        for member in self.members:
+            member.remember(first)
 
     def measure(self, first: int) -> None:
         """Each member's buffers and metrics; `metrics` are their means, and each member's own under its name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -33,10 +34,12 @@ VOLATILE = frozenset(
         "resume",
         "sweep",
         "recipe.note",
+        "recipe.rmax_fraction",  # acts through rmax.fraction
         "trainer.log_every",
         "trainer.checkpoint_every",
         "trainer.audit_every",
         "trainer.audit_samples",
+        "trainer.exploitation",
         "trainer.progress",
     }
 )
@@ -102,8 +105,9 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The `train` part of a result, from a training checkpoint, which need not be of a finished run (`completed`).
 
     `revenue` and `regret_sum` are means over the last 1,000 iterations, on training batches and with the training
-    search; `seconds` is wall time without audits, `compile_seconds` the part of it before the first iteration,
-    both of the whole `population` trained together; `seconds_per_iteration` is the median over logging intervals.
+    search; `seconds` is wall time without audits, but for those that correct the budget, which are part of training
+    (`calibration_seconds`); `compile_seconds` is the part of it before the first iteration; all of them of the whole
+    `population` trained together. `seconds_per_iteration` is the median over logging intervals, without corrections.
     """
     state, clock = checkpoint["state_dict"], checkpoint["clock"]
     history = state["history"][: int(state["completed"])]
@@ -114,10 +118,40 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "regret_sum": regret_sum,
         "seconds": clock["seconds"],
         "compile_seconds": clock["compile_seconds"],
+        "calibration_seconds": clock.get("calibration_seconds", 0.0),
         "engine": checkpoint["engine"]["name"],
         "threads": checkpoint["engine"]["threads"],
         "population": checkpoint["engine"]["population"],
         "seconds_per_iteration": median(clock["iteration_seconds"]),
+    }
+
+
+def exploitation(audited: float, training: float) -> float | None:
+    """How many times the sum of regret that training sees an audit finds; None where training sees none."""
+    return audited / training if training > 0 else None
+
+
+WITHIN = 0.1
+"""A budget on audited regret counts as met up to this share above it."""
+
+
+def budget_summary(target: float | None, audit: dict[str, Any]) -> dict[str, Any] | None:
+    """Whether an audit's (sum of regret)/revenue meets the R_max `target`; None where there is none or no ratio.
+
+    `ci` is the 95 % interval of the ratio over profiles, as if the errors of regret and revenue were independent (they
+    rise and fall together, so it is rather too wide); `within`: `ratio` is at most 10 % off; `met`: not above that.
+    """
+    ratio = audit["regret_ratio"]
+    if target is None or ratio is None:
+        return None
+    shares = [audit[f"{name}_se"] / audit[name] if audit[name] else 0.0 for name in ("regret", "revenue")]
+    error = 1.96 * ratio * math.hypot(*shares)
+    return {
+        "target": target,
+        "ratio": ratio,
+        "ci": [ratio - error, ratio + error],
+        "within": abs(ratio / target - 1) <= WITHIN,
+        "met": ratio <= (1 + WITHIN) * target,
     }
 
 

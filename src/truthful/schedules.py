@@ -1,12 +1,14 @@
 """What changes over training as a function of progress alone: the regret budget R_max and the learning rate.
 
-A schedule has no state: its value at iteration t of T is computed from t/T, so a resumed run needs nothing restored.
+A schedule here has no state: its value at iteration t of T is computed from t/T, so a resumed run needs nothing
+restored. One that audits correct has its state in buffers: `calibration.py`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 
 class BudgetSchedule(ABC):
@@ -14,10 +16,34 @@ class BudgetSchedule(ABC):
 
     start: float
     end: float
+    uses_audits = False
+    """Whether R_max bounds audited regret: audits during training then correct what training is given."""
 
     @abstractmethod
     def __call__(self, progress: float) -> float:
-        """R_max after the share `progress` (0 to 1) of all iterations."""
+        """R_max for training's own regret after the share `progress` (0 to 1) of all iterations."""
+
+    def next_correction(self, iteration: int, iterations: int) -> int:
+        """After how many of all iterations, more than `iteration`, it is to be corrected next; the end: never."""
+        return iterations
+
+    def correct(  # noqa: B027
+        self, progress: float, rate_left: float, training: float, pace: float, audit: Callable[[int], float]
+    ) -> None:
+        """Hear what training and an audit find.
+
+        Args:
+            progress: share of all iterations that are done.
+            rate_left: what the learning rate has still to fall, as a share of the largest.
+            training: geometric mean of what training's search found of late: (sum of regret)/revenue.
+            pace: by how many times itself the multiplier would move over the whole training if the logarithms of that
+                and of R_max differed by 1.
+            audit: finds the same ratio on so many held-out profiles.
+        """
+
+    def metrics(self) -> dict[str, float]:
+        """What there is to log beside its value."""
+        return {}
 
 
 class AnnealedBudget(BudgetSchedule):

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from truthful.auditing import audit
 from truthful.data import Valuations
 from truthful.duals import Dual
+from truthful.duals.budget import RATIO_FLOOR
 from truthful.engine import Eager
 from truthful.iteration import Iteration
 from truthful.loop import TrainingDiverged, TrainingLoop
@@ -20,6 +22,8 @@ from truthful.schedules import BudgetSchedule, RateSchedule
 from truthful.settings import Setting
 from truthful.streams import Stream, generator
 
+RECENT = 100
+"""Iterations over which training's regret is averaged to be compared with an audit's."""
 RESULT_WINDOW = 1000
 """Iterations over which the training numbers of a result are averaged."""
 
@@ -70,6 +74,8 @@ class AuctionModule(TrainingLoop):
         super().__init__(iterations, log_every)
         if clip_norm is not None and not (isinstance(clip_norm, int | float) and clip_norm > 0):
             raise ValueError(f"trainer.clip_norm must be a positive number or null, got {clip_norm!r}")
+        if rmax.uses_audits and not dual.uses_budget:
+            raise ValueError(f"rmax=calibrated steers a budget, and {type(dual).__name__} has none; use dual=budget")
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.rmax, self.lr_schedule, self.data = rmax, lr_schedule, data
         self.batch, self.seed, self.clip_norm = batch, seed, clip_norm
@@ -151,17 +157,48 @@ class AuctionModule(TrainingLoop):
         for k, rate in enumerate(rates):
             if self.mode is not self._steps.regret:
                 self.prepare()
-            self.window[k] = self._steps.step(*self.next_batch(), self.starts(), controls[k], rate, self.iteration + 1)
+            step = self._steps.step(*self.next_batch(), self.starts(), controls[k], rate, self.iteration + 1)
+            self.window[self.iteration % self.log_every] = step
             self.iteration += 1
             if self.interrupted:
                 break
         self._steps.count(self.iteration)
+        self.remember(first)
+
+    def _latest(self, iterations: int) -> Tensor:
+        first = max(0, self.iteration - min(iterations, RESULT_WINDOW))
+        return self.history[torch.arange(first, self.iteration, device=self.history.device) % RESULT_WINDOW].double()
+
+    def remember(self, first: int) -> None:
+        """Keep what the iterations from `first` on have found."""
+        rows = torch.arange(first, self.iteration, device=self.history.device)[-RESULT_WINDOW:]
+        self.history[rows % RESULT_WINDOW] = self.window[rows % self.log_every, :2]
+
+    def recent(self, iterations: int) -> tuple[float, float]:
+        """Mean revenue and sum of regret of the last iterations, RESULT_WINDOW of them at most."""
+        revenue, regret_sum = self._latest(iterations).mean(0).tolist()
+        return revenue, regret_sum
+
+    def correct_budget(self) -> None:
+        """Let an audit on fresh held-out profiles correct the budget; of a network that has diverged, nothing."""
+        if not self.is_finite():
+            return
+
+        def audited(samples: int) -> float:
+            seed = self.seed + self.iteration
+            report = audit(self.mechanism, self.setting, "fast", samples, seed, Stream.HELD_OUT)
+            return report.regret_sum / max(report.revenue, RATIO_FLOOR)
+
+        revenue, regret_sum = self._latest(RECENT).unbind(-1)
+        ratio = (regret_sum / revenue.clamp_min(RATIO_FLOOR)).clamp_min(RATIO_FLOOR).log().mean().exp()
+        progress, pace = self.iteration / self.iterations, self.dual.relative_rate() * self.iterations
+        rate_left = max(0.0, self.lr_schedule(progress) - self.lr_schedule(1.0))
+        self.rmax.correct(progress, rate_left, float(ratio), pace, audited)
 
     def measure(self, first: int) -> None:
         """Bring the buffers and metrics up to date. Raises TrainingDiverged where a number is not finite."""
-        window = self.window[: self.iteration - first]
-        rows = torch.arange(first, self.iteration, device=self.history.device) % RESULT_WINDOW
-        self.history[rows[-RESULT_WINDOW:]] = window[-RESULT_WINDOW:, :2]
+        start = first % self.log_every
+        window = self.window[start : start + self.iteration - first]
         self.completed.fill_(self.iteration)
         finite = window.isfinite().all(-1)
         finite[-1] &= self.dual.multiplier.isfinite().all()
@@ -183,7 +220,7 @@ class AuctionModule(TrainingLoop):
             "gradient_norm": float(window[-1, -1]),
         }
         if self.dual.uses_budget:
-            self.metrics["rmax"] = self.rmax((self.iteration - 1) / self.iterations)
+            self.metrics |= {"rmax": self.rmax((self.iteration - 1) / self.iterations), **self.rmax.metrics()}
         if len(regret) > 1:
             self.metrics |= {f"regret_bidder_{i}": mean for i, mean in enumerate(regret, 1)}
 

@@ -3,7 +3,7 @@
 It must not import torch: `--help` and a mistyped override answer at once.
 """
 
-from truthful.app.building import build, build_trained, describe_choices, plain, whole_number
+from truthful.app.building import audited_budget, build, build_trained, describe_choices, plain, whole_number
 from truthful.app.mistakes import INTERRUPTED, answer_mistakes, check_keys, run_script, stop
 from truthful.app.runs import Run, current_choices, open_run, save_configuration, shown
 
@@ -11,6 +11,7 @@ __all__ = [
     "INTERRUPTED",
     "Run",
     "answer_mistakes",
+    "audited_budget",
     "build",
     "build_trained",
     "check_keys",

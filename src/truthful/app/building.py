@@ -111,6 +111,14 @@ def describe_choices(config: dict[str, Any], choices: dict[str, Any], conf: Path
     }
 
 
+def audited_budget(config: dict[str, Any]) -> float | None:
+    """The final R_max that audited regret is to meet, or None where training's own regret is."""
+    from hydra.utils import get_class
+
+    rmax = config.get("rmax")
+    return rmax["end"] if rmax and get_class(rmax["_target_"]).uses_audits else None
+
+
 def _budget(config: dict[str, Any], choices: dict[str, Any]) -> dict[str, Any] | None:
     """Schedule, start and end of R_max, or None where the dual does not use it."""
     from hydra.utils import get_class

@@ -17,6 +17,10 @@ class Dual(nn.Module, ABC):
     uses_budget: bool
     """Whether R_max has any effect."""
 
+    def relative_rate(self) -> float:
+        """By which share of itself an iteration moves the price, if log(regret/revenue) is off its budget by 1."""
+        return 0.0
+
     @abstractmethod
     def forward(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"]) -> Float[Tensor, "*p"]:
         """The penalty that is added to the negative revenue."""

@@ -38,6 +38,10 @@ class Budget(Dual):
         self.register_buffer("rate", torch.tensor(rate, dtype=torch.float64), persistent=False)
         self.register_buffer("multiplier", torch.tensor(float(multiplier)))
 
+    def relative_rate(self) -> float:
+        """The rate over the multiplier: the larger that is, the longer it takes to change it."""
+        return float(self.rate / self.multiplier.clamp_min(RATIO_FLOOR))
+
     def forward(self, regret: Float[Tensor, "*p n"], revenue: Float[Tensor, "*p"]) -> Float[Tensor, "*p"]:
         """g times the sum of regret."""
         return self.multiplier * regret.sum(-1)
