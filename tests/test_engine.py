@@ -64,6 +64,21 @@ def test_every_mode_can_be_compiled_and_handed_over(mode: str) -> None:
         assert torch.allclose(state, traced[name], rtol=0, atol=1e-9), name
 
 
+def test_an_engine_that_fails_at_a_handover_is_replaced_there() -> None:
+    class Fails(Traced):
+        def compile(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+            if self.compile_seconds:
+                raise RuntimeError("once is enough")
+            return graph
+
+    module = make(8, regret=regret_mode("curriculum"))
+    module.engine = Fails()
+    with pytest.warns(UserWarning, match="engine: eager, because compiled does not work here .*once is enough"):
+        fit(module)
+    assert isinstance(module.engine, Eager)
+    assert int(module.completed) == 8
+
+
 @needs_compiler
 @pytest.mark.parametrize("mode", ["local", "standard"])
 def test_compiled_is_eager(mode: str) -> None:

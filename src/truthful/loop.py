@@ -122,6 +122,10 @@ class TrainingLoop(L.LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Make the engine ready."""
+        self.make_ready()
+
+    def make_ready(self) -> None:
+        """Prepare; with the eager engine, and a warning, where the chosen one does not work."""
         try:
             self.prepare()
         except EngineFailed as failure:

@@ -69,7 +69,7 @@ class PopulationModule(TrainingLoop):
         controls = self._population.controls(rates, budgets, first)
         for k in range(last - first):
             if self._population.regrets[0] is not self.members[0].mode:
-                self.prepare()
+                self.make_ready()
             record = self._population.step(*self._begin(), controls[k], self.iteration + 1)
             for member, own in zip(self.members, record, strict=True):
                 member.window[self.iteration % self.log_every] = own
