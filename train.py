@@ -185,7 +185,11 @@ def build_population(members: list[Run], console: Console) -> PopulationModule:
     """All members, wired."""
     from truthful.population_training import PopulationModule
 
-    return PopulationModule([build_module(member.config, console) for member in members])
+    modules = [build_module(member.config, console) for member in members]
+    try:
+        return PopulationModule(modules)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def set_engine(module: TrainingLoop, config: dict[str, Any], saved: dict[str, Any] | None, console: Console) -> None:
@@ -289,6 +293,8 @@ def fit(run: Run, module: TrainingLoop, trainer: Trainer, console: Console, resu
     try:
         with shown_warnings(console, "truthful"):
             trainer.fit(module, ckpt_path=run.folder / CHECKPOINT if resume else None, weights_only=True)
+        if module.interrupted:  # during the last training step, which is saved
+            raise TrainingInterrupted(f"interrupted after iteration {module.iteration}, the last")
     except TrainingInterrupted as interruption:
         stop(f"{interruption}; continue with: python train.py resume={run.shown_folder}", code=INTERRUPTED)
     except TrainingDiverged as error:

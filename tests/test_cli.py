@@ -237,12 +237,12 @@ MISTAKES = [
     ("iterations=many", "iterations must be a whole number of at least 1, got 'many'"),
     ("setting.low=2.0", "low must be below high, got low=2 and high=1"),
     ("setting.low=[0.0,0.0,0.0]", "low must be a number, 2 numbers (one an item)"),
-    ("rmax.end=0.5", "rmax.end must not be above rmax.start, got start=0.01 and end=0.5"),
-    ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+    ("rmax.end=0.5", "rmax.end must not be above rmax.start, got start=0.02 and end=0.5"),
+    ("optimizer=adam optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
     ("optimizer.lr=fast", "optimizer.lr must be a number, got 'fast'"),
     ("setting=two_intervals", "local incentive compatibility is known to suffice only for"),
-    ("data=fresh", "use data=fixed or regret.keep=false"),
-    ("batch=127", "data.samples must be a multiple of batch, got 640000 and 127"),
+    ("regret=local_persistent data=fresh", "use data=fixed, or keep=false in the mode"),
+    ("batch=127", "data.samples must be a multiple of batch, got 128000 and 127"),
     ("mechanism=second_price", "has nothing to train"),
     ("audit.tier=strongest", "audit.tier must be one of fast, strong, paper, certified, got 'strongest'"),
     ("audit.revenue_samples=1", "audit.revenue_samples must be a whole number of at least 2, or null"),
@@ -404,7 +404,7 @@ def test_wandb_offline_can_be_read_back(cli: Cli, tmp_path: Path) -> None:
     assert {"run", "history", "exit"} <= kinds
     run = next(record["run"] for record in records if record["type"] == "run")
     config = run["config"]["update"]
-    assert (config["setting"], config["regret"], config["seed"]) == ("a", "local_persistent", 0)
+    assert (config["setting"], config["regret"], config["seed"]) == ("a", "probing", 0)
     assert config["cfg"]["dual"]["rate"] == 0.1
     assert "mine" in run["tags"]
     assert run["display_name"] == "run"

@@ -31,8 +31,8 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_option_composes(choice: str) -> None:
-    config = composed(choice)
     group = choice.split("=")[0]
+    config = composed(choice, *(["regret=local"] if group == "regret/step" else []))
     for name in ("setting", "regret", "rmax", "optimizer", "lr_schedule", "data"):
         if group.split("/")[0] in (name, "experiment"):
             instantiate(config[name])
@@ -95,7 +95,10 @@ def test_any_part_can_be_overridden() -> None:
     assert config["regret"]["search"]["step"] == {"_target_": "truthful.regret.GradientStep", "length": 0.05}
     assert composed("experiment=released_local_a", "setting=b", "iterations=7")["setting"]["n_items"] == 5
     assert composed("dual=augmented_lagrangian")["dual"]["rho"] == 1
-    assert composed("rmax=constant")["rmax"] == {"_target_": "truthful.schedules.ConstantBudget", "end": 1e-4}
+    assert composed("regret=local", "rmax=constant")["rmax"] == {
+        "_target_": "truthful.schedules.ConstantBudget",
+        "end": 1e-4,
+    }
     assert set(composed("logger=[wandb,csv]")["logger"]) == {"wandb", "csv"}
     assert composed("logger=none")["logger"] == {}
 

@@ -77,6 +77,7 @@ def test_an_engine_that_fails_at_a_handover_is_replaced_there() -> None:
         fit(module)
     assert isinstance(module.engine, Eager)
     assert int(module.completed) == 8
+    assert all(float(state["step"]) == 8 for state in module.optimizer.state_dict()["state"].values())
 
 
 @needs_compiler

@@ -86,7 +86,7 @@ def test_every_mode_can_be_shared_by_a_population(mode: str) -> None:
 
 def test_a_search_that_learns_is_not_shared() -> None:
     with pytest.raises(ValueError, match="regret=misreporter needs population=1"):
-        fit(PopulationModule([member(seed, regret=regret_mode("misreporter")) for seed in range(2)]))
+        PopulationModule([member(seed, regret=regret_mode("misreporter")) for seed in range(2)])
 
 
 def test_a_member_that_diverges_is_given_up() -> None:

@@ -30,6 +30,7 @@ from truthful.regret import (
     TruthfulStart,
 )
 from truthful.regret.ascent import gradient_at_truth, utility_and_gradient
+from truthful.regret.probing import tilted
 from truthful.settings import Setting, UniformBox, UniformUnion
 
 ALL = torch.Generator
@@ -240,11 +241,11 @@ def test_wrong_numbers_are_refused(two_by_two: UniformBox) -> None:
             combined(searched(), searched(), 1.0)
     with pytest.raises(ValueError, match=r"regret\.depth must be a whole number of at least 1, got 0"):
         Misreporter(0, 100, 1e-3)
-    for probes, others in ((0, 1), (1, -1)):
+    for counts in ((0, 1, 1), (1, -1, 1), (1, 1, -1)):
         with pytest.raises(ValueError, match="must be a whole number of at least"):
-            ProbingRegret(0.3, 2.0, probes, others, 0.1, False)
+            ProbingRegret(0.3, 2.0, *counts, 0.1, False)
     with pytest.raises(ValueError, match=r"regret\.follow must be a positive number"):
-        ProbingRegret(0.3, 2.0, 1, 1, 0.0, False)
+        ProbingRegret(0.3, 2.0, 1, 1, 1, 0.0, False)
     with pytest.raises(ValueError, match="whole number of iterations"):
         QuasiNewton(0)
 
@@ -277,6 +278,20 @@ def test_the_better_of_two_is_kept_and_the_truth_if_both_lose(two_by_two: Unifor
     assert torch.equal(parts[0].kept[:20], sample[:20])
 
 
+def test_what_is_more_than_a_search_is_no_part_of_another_mode() -> None:
+    parts = [regret_mode(name) for name in ("probing", "misreporter", "gradient", "reciprocal", "curriculum")]
+    for part in parts:
+        for combine in (
+            Reciprocal,
+            lambda mode: BetterOf(searched(), mode),
+            lambda mode: Mixture(mode, searched(), 0.5),
+        ):
+            with pytest.raises(ValueError, match=f"{type(part).__name__} cannot be a part of another mode"):
+                combine(part)
+    BetterOf(searched(), BetterOf(searched(), searched()))
+    Curriculum(parts[0], Curriculum(parts[3], parts[1], 0.5), 0.5)
+
+
 def test_a_mixture_gives_its_first_rows_to_the_second_mode(two_by_two: UniformBox) -> None:
     mechanism, sample = network(two_by_two, scale=3.0), two_by_two.sample(40, torch.Generator().manual_seed(0))
     near, far = one_step(SignStep(0.05), keep=True), searched(2, 0.1, keep=True, random=True)
@@ -306,8 +321,9 @@ def test_a_curriculum_hands_over_with_what_was_kept(two_by_two: UniformBox) -> N
 def test_a_curriculum_hands_over_to_a_part_that_keeps(two_by_two: UniformBox) -> None:
     mode = regret_mode("curriculum")
     mode.prepare(two_by_two, two_by_two.sample(8, torch.Generator()), torch.Generator())
+    mode.double()
     mode.at(0.0).store(slice(0, 4), torch.full((4, 2, 2), 0.25))
-    assert torch.equal(mode.at(1.0).first.kept[:4], torch.full((4, 2, 2), 0.25))
+    assert torch.equal(mode.at(1.0).first.kept[:4], torch.full((4, 2, 2), 0.25).double())
 
 
 @pytest.mark.parametrize("demand", ["additive", "unit"])
@@ -371,7 +387,7 @@ def test_probing_takes_the_best_of_probes_kept_and_others(two_by_two: UniformBox
     setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
     mechanism = network(setting, scale=2.0).double()
     sample = setting.sample(60, torch.Generator().manual_seed(0)).double()
-    mode = ProbingRegret(0.3, 2.0, probes=2, others=1, follow=0.1, assume_sufficient=False)
+    mode = ProbingRegret(0.3, 2.0, probes=2, others=1, tilts=0, follow=0.1, assume_sufficient=False)
     mode.prepare(setting, sample, torch.Generator())
     mode.kept.copy_(setting.sample(60, torch.Generator().manual_seed(1)).double())
     rows = slice(20, 60)
@@ -392,9 +408,28 @@ def test_probing_takes_the_best_of_probes_kept_and_others(two_by_two: UniformBox
     assert set(scores.argmax(0).flatten().tolist()) == {0, 1, 2, 3}, "the test needs cases of all"
 
 
+def test_a_tilted_report_goes_towards_a_corner_with_all_items_alike() -> None:
+    setting = UniformBox(2, 3, [4.0, 4.0, 0.0], [16.0, 7.0, 1.0], "additive")
+    values = setting.sample(4000, torch.Generator().manual_seed(0)).double()
+    report = tilted(setting, values, torch.Generator().manual_seed(1))
+    up = (report > values).all(-1)
+    assert bool((up | (report < values).all(-1)).all())
+    assert float(up.double().mean()) == pytest.approx(0.5, abs=0.03)
+    bound = torch.where(up.unsqueeze(-1), setting.high, setting.low)
+    share = (report - values) / (bound - values)
+    assert torch.allclose(share, share[..., :1].expand_as(share), atol=1e-6)
+    assert float(share.median()) == pytest.approx(1 - 0.5**3, abs=0.01)
+    assert torch.equal(setting.project(report), report)
+    mode = ProbingRegret(0.3, 2.0, 1, 0, 2, 0.1, False)
+    mode.prepare(setting, None, torch.Generator())
+    ready, _, _ = mode.begin(setting, values, None, torch.Generator())
+    assert len(ready) == 2
+    assert not torch.equal(*ready)
+
+
 def test_a_probed_misreport_follows_its_slope() -> None:
     setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
-    mode = ProbingRegret(0.9, 0.1, probes=1, others=0, follow=0.1, assume_sufficient=False)
+    mode = ProbingRegret(0.9, 0.1, probes=1, others=0, tilts=0, follow=0.1, assume_sufficient=False)
     module = make(1, setting=setting, mechanism=network(setting, scale=4.0), regret=mode, data=FixedSample(16))
     mechanism = copy.deepcopy(module.mechanism)
     _, slope = utility_and_gradient(mechanism, module.data.sample, module.data.sample)
@@ -437,7 +472,7 @@ def test_a_local_mode_refuses_a_support_that_is_not_convex() -> None:
 
 
 def test_keeping_misreports_needs_the_fixed_sample(two_by_two: UniformBox) -> None:
-    with pytest.raises(ValueError, match="use data=fixed or regret"):
+    with pytest.raises(ValueError, match="use data=fixed, or keep=false"):
         searched(keep=True).prepare(two_by_two, None, torch.Generator())
 
 

@@ -79,8 +79,6 @@ class Population:
                 "a population needs optimizer=adam, without weight decay, amsgrad or maximize, or optimizer=soap, got "
                 f"{type(optimizers[0]).__name__}"
             )
-        if regrets[0].learns:
-            raise ValueError("a population cannot share a search that learns: regret=misreporter needs population=1")
         self.setting, self.regrets = setting, regrets
         dual, stacked = copy.deepcopy(duals[0]), copy.deepcopy(parts[0])
         for target, sources in ((dual, duals), (stacked, parts)):

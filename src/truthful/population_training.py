@@ -27,6 +27,8 @@ class PopulationModule(TrainingLoop):
     def __init__(self, members: Sequence[AuctionModule]) -> None:
         first = members[0]
         super().__init__(first.iterations, first.log_every)
+        if first.regret.learns:
+            raise ValueError("a population cannot share a search that learns: regret=misreporter needs population=1")
         self._members = nn.ModuleList(members)
         self.setting, self.seed = first.setting, first.seed
         self.failed: dict[int, str] = {}
@@ -69,6 +71,7 @@ class PopulationModule(TrainingLoop):
         controls = self._population.controls(rates, budgets, first)
         for k in range(last - first):
             if self._population.regrets[0] is not self.members[0].mode:
+                self._population.count(self.iteration)
                 self.make_ready()
             record = self._population.step(*self._begin(), controls[k], self.iteration + 1)
             for member, own in zip(self.members, record, strict=True):

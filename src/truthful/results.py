@@ -34,7 +34,6 @@ VOLATILE = frozenset(
         "resume",
         "sweep",
         "recipe.note",
-        "recipe.rmax_fraction",  # acts through rmax.fraction
         "trainer.log_every",
         "trainer.checkpoint_every",
         "trainer.audit_every",

@@ -156,6 +156,7 @@ class AuctionModule(TrainingLoop):
         controls = self._steps.controls(rates, budgets, first)
         for k, rate in enumerate(rates):
             if self.mode is not self._steps.regret:
+                self._steps.count(self.iteration)
                 self.make_ready()
             step = self._steps.step(*self.next_batch(), self.starts(), controls[k], rate, self.iteration + 1)
             self.window[self.iteration % self.log_every] = step

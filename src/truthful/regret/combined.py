@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,9 @@ class Combined(RegretMode):
         super().__init__()
         self.first, self.second = first, second
         pair = (first, second)
+        for mode in pair:
+            if type(self) is not Curriculum:
+                check_part(mode)
         self.local = all(mode.local for mode in pair)
         self.evaluations = sum(mode.evaluations for mode in pair)
         self.staged = any(mode.staged for mode in pair)
@@ -88,6 +93,15 @@ def best_report(
     first, second = reached.unbind(-3)
     better = torch.where((second > first).unsqueeze(-1), other, one)
     return torch.where((torch.maximum(first, second) > honest).unsqueeze(-1), better, values)
+
+
+def check_part(mode: RegretMode) -> None:
+    """Raise ValueError unless a mode is nothing but a search: what combines searches uses none of its other parts."""
+    if type(mode).forward is not RegretMode.forward or mode.follows or mode.learns or isinstance(mode, Curriculum):
+        raise ValueError(
+            f"{type(mode).__name__} cannot be a part of another mode: parts are searches (SearchedRegret, BetterOf, "
+            "Mixture), in a Reciprocal at most, in a Curriculum at most"
+        )
 
 
 class Mixture(Combined):
@@ -171,9 +185,18 @@ class Curriculum(Combined):
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
         """Both; what they keep is one and the same, so that nothing needs to be handed over."""
         super().prepare(setting, sample, generator)
+        self._share()
+
+    def _share(self) -> None:
         keepers = [part for part in self.modules() if getattr(part, "kept", None) is not None]
         for part in keepers:
             part.kept = keepers[0].kept
+
+    def _apply(self, *arguments: Any, **options: Any) -> Curriculum:
+        """To another device or precision, with one copy of what is kept, not several."""
+        super()._apply(*arguments, **options)
+        self._share()
+        return self
 
     def begin(
         self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
@@ -207,6 +230,7 @@ class Reciprocal(RegretMode):
 
     def __init__(self, mode: RegretMode) -> None:
         super().__init__()
+        check_part(mode)
         self.mode = mode
         self.local, self.evaluations, self.staged = mode.local, mode.evaluations, mode.staged
         self.fixed_step, self.starts_at_truth, self.learns = mode.fixed_step, mode.starts_at_truth, mode.learns

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,10 @@ class ProbingRegret(RegretMode):
     - `probes` points along the slope of utility at the truth, at lengths reach * s^power of the support's width, one s
       in each of `probes` equal parts of (0, 1);
     - the kept misreport;
-    - the values of `others` further profiles of the batch, permuted anew at every visit: what another type reports.
+    - the values of `others` further profiles of the batch, permuted anew at every visit: what another type reports;
+    - `tilts` reports in which every item is raised, or every item shaded, by a share of the way to the bound, drawn
+      for each profile and bidder, near 1 more often than not: no type that is ever drawn is near the corners of a box
+      of many items, and a network may do anything there.
 
     All are scored by one evaluation, forwards only; the slope at the truth comes from the truthful outcome. The best
     report is then evaluated anyway, with derivatives, by the network's own step, so that its slope in the report is
@@ -32,6 +37,7 @@ class ProbingRegret(RegretMode):
         power: 1 for lengths uniform up to it, more for shorter ones.
         probes: number of lengths, at least 1.
         others: number of further profiles' values.
+        tilts: number of tilted reports.
         follow: longest move of the kept misreport, likewise; lengths are uniform up to it.
         assume_sufficient: use it although local incentive compatibility is not known to suffice for the setting.
     """
@@ -42,16 +48,23 @@ class ProbingRegret(RegretMode):
     kept: Tensor | None
 
     def __init__(
-        self, reach: float, power: float, probes: int, others: int, follow: float, assume_sufficient: bool
+        self,
+        reach: float,
+        power: float,
+        probes: int,
+        others: int,
+        tilts: int,
+        follow: float,
+        assume_sufficient: bool,
     ) -> None:
         super().__init__()
-        for name, number, least in (("probes", probes, 1), ("others", others, 0)):
+        for name, number, least in (("probes", probes, 1), ("others", others, 0), ("tilts", tilts, 0)):
             if isinstance(number, bool) or not isinstance(number, int) or number < least:
                 raise ValueError(f"regret.{name} must be a whole number of at least {least}, got {number!r}")
         self.reach, self.power = positive("regret.reach", reach), positive("regret.power", power)
         self.follow_length = positive("regret.follow", follow)
-        self.probes, self.others, self.assume_sufficient = probes, others, assume_sufficient
-        self.evaluations = 1 + (probes + others) // 3
+        self.probes, self.others, self.tilts, self.assume_sufficient = probes, others, tilts, assume_sufficient
+        self.evaluations = 1 + (probes + others + tilts) // 3
         self.register_buffer("kept", None)
 
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
@@ -59,6 +72,10 @@ class ProbingRegret(RegretMode):
         if not self.assume_sufficient:
             check_sufficiency(setting)
         self.kept = None if sample is None else sample.clone()
+        if sample is None:
+            warnings.warn(
+                "regret=probing keeps no misreports where every batch is new: data=fixed has more", stacklevel=2
+            )
 
     def begin(
         self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
@@ -70,6 +87,7 @@ class ProbingRegret(RegretMode):
         move = self.follow_length * torch.rand(values.shape[:-1], generator=generator, dtype=values.dtype)
         order = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(self.others)]
         ready = [values[permuted] for permuted in order] + ([] if self.kept is None else [self.kept[rows]])
+        ready += [tilted(setting, values, generator) for _ in range(self.tilts)]
         return tuple(ready), lengths.movedim(-1, 0).to(values.device), move.to(values.device)
 
     def find(
@@ -110,6 +128,14 @@ class ProbingRegret(RegretMode):
         """For the next visit."""
         if self.kept is not None:
             self.kept[rows] = misreport
+
+
+def tilted(setting: Setting, values: Float[Tensor, "b n m"], generator: torch.Generator) -> Float[Tensor, "b n m"]:
+    """Every item raised or shaded by the share 1 - s^3 of the way to the bound, s ~ U(0, 1) for each bidder."""
+    low, high = setting.bounds(values)
+    up, s = torch.rand((2, *values.shape[:-1], 1), generator=generator, dtype=values.dtype).to(values.device)
+    bound = torch.where(up < 0.5, low, high)
+    return setting.project(values + (1 - s.pow(3)) * (bound - values))
 
 
 def normalised(slope: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:

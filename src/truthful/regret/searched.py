@@ -50,7 +50,7 @@ class SearchedRegret(RegretMode):
         if sample is None:
             raise ValueError(
                 "this regret mode keeps a misreport for each profile of a fixed training sample, and data=fresh has "
-                "no fixed sample; use data=fixed or regret.keep=false"
+                "no fixed sample; use data=fixed, or keep=false in the mode (regret.keep=false)"
             )
         self.kept = self.start(setting, sample, generator).clone()
 
