@@ -46,6 +46,7 @@ from truthful.results import (
     budget_summary,
     config_hash,
     exploitation,
+    method_hash,
     provenance,
     read_json,
     recipe_hash,
@@ -397,7 +398,11 @@ def describe_run(run: Run) -> dict[str, Any]:
     from truthful.console import published_dict
 
     description = describe_choices(run.config, run.choices, CONF)
-    hashes = {"config_hash": run.hash, "recipe_hash": recipe_hash(run.config)}
+    hashes = {
+        "config_hash": run.hash,
+        "recipe_hash": recipe_hash(run.config),
+        "method_hash": method_hash(run.config),
+    }
     return {**description, **hashes, **provenance(), "published": published_dict(description)}
 
 

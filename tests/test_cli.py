@@ -51,6 +51,7 @@ FROZEN = {
     "depth": int,
     "config_hash": str,
     "recipe_hash": str,
+    "method_hash": str,
     "commit": (str, type(None)),
     "versions": dict,
     "hardware": dict,

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from tests.conftest import CONF
 from truthful.app import plain
 from truthful.app.runs import evaluation_name, register_resolvers, run_folder, run_name, sweep_name
-from truthful.results import config_hash, flatten, recipe_hash
+from truthful.results import config_hash, flatten, method_hash, recipe_hash
 
 SETTINGS, REGRETS = "abcde", ("standard", "local", "local_persistent")
 GROUPS = sorted(
@@ -160,6 +160,9 @@ def test_the_hash_covers_what_can_change_the_numbers() -> None:
     recipe = recipe_hash(composed())
     assert recipe_hash(composed("seed=1", "audit=strong", "population=3")) == recipe
     assert recipe_hash(composed("rmax.end=2e-4")) != recipe
+    method = method_hash(composed())
+    assert method_hash(composed("rmax.end=2e-4", "rmax.start=0.1", "recipe.rmax_end=1e-3", "seed=1")) == method
+    assert method_hash(composed("optimizer=adam")) != method
     assert config_hash(composed("trainer.clip_norm=1")) == config_hash(composed("trainer.clip_norm=1.0"))
 
 

@@ -169,6 +169,17 @@ def test_an_error_in_regret_is_an_error_in_revenue(tmp_path: Path) -> None:
     assert local.revenue_at(0.0006) == pytest.approx((0.89, slope * 0.1 / math.sqrt(2)))
 
 
+def test_methods_that_differ_in_anything_but_the_budget_are_not_interpolated_between(tmp_path: Path) -> None:
+    for k, (method, regret) in enumerate([("soap", 1e-4), ("soap", 2e-4), ("adam", 3e-4), ("adam", 4e-4)]):
+        content = write(tmp_path / str(k), "probing", end=regret, regret=regret, regret_se=1e-6)
+        (tmp_path / str(k) / "result.json").write_text(json.dumps(content | {"method_hash": method}))
+    soap, adam = sorted(frontiers(rows_of(tmp_path)), key=lambda frontier: -len(frontier.label))
+    assert {len(soap.rows), len(adam.rows)} == {2}
+    assert {soap.label[-6:], adam.label[-6:]} == {"(soap)", "(adam)"}
+    assert soap.revenue_at(2.5e-4) is None
+    assert adam.revenue_at(2.5e-4) is None
+
+
 def test_the_frontier_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid(tmp_path)
     report.main([str(tmp_path), "--frontier", str(tmp_path / "pictures" / "frontier.png")])

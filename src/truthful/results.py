@@ -78,6 +78,16 @@ def recipe_hash(config: dict[str, Any]) -> str:
     return config_hash({key: entry for key, entry in config.items() if key not in varying})
 
 
+def method_hash(config: dict[str, Any]) -> str:
+    """`recipe_hash` but for the budget: runs that agree in it are one method at several budgets."""
+    budgets = {"rmax": ("start", "end"), "recipe": ("rmax_start", "rmax_end")}
+    rest = {
+        group: {key: entry for key, entry in config.get(group, {}).items() if key not in keys}
+        for group, keys in budgets.items()
+    }
+    return recipe_hash(config | rest)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically: a reader sees the old one or the whole new one."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -45,7 +45,11 @@ def find_cards(paths: Iterable[Path]) -> tuple[list[Card], list[str]]:
             warnings.append(f"{path}: no JSON, or only half of it")
             continue
         if isinstance(content, dict) and isinstance(content.get("members"), list):
-            members = [path.parent / member["folder"] / RESULT for member in content["members"] if "regret" in member]
+            members = [
+                path.parent / member["folder"] / RESULT
+                for member in content["members"]
+                if {"regret", "folder"} <= member.keys()
+            ]
             here = [member for member in members if member.exists()]
             if len(here) < len(members):
                 warnings.append(f"{path}: {len(members) - len(here)} of its {len(members)} members are not there")

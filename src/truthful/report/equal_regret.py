@@ -26,7 +26,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Frontier:
-    """The runs of a setting that differ in nothing that the label tells: one method at several budgets."""
+    """The runs of a setting that differ in their budget only: one method at several budgets."""
 
     setting: str
     label: str
@@ -117,4 +117,5 @@ def _named(setting: str, label: str) -> dict[str, tuple[Cell, str]]:
 
 def _kind(row: Row) -> tuple[str, ...]:
     told = (f"{name}={row.told(name)}" for name in ("iterations", "regret", "depth", "batch"))
-    return *told, f"audit={row.audit[0]} of {row.audit[1]}"
+    method = str(row.first.get("method_hash") or "")[:6]
+    return *told, f"audit={row.audit[0]} of {row.audit[1]}", f"({method})"

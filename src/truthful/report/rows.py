@@ -118,7 +118,7 @@ def make_rows(cards: Sequence[Card]) -> tuple[list[Row], list[str]]:
         key = (row.setting, row.method, row.recipe, audit.get("revenue_samples"), *row.audit)
         seeds = groups.setdefault(key, {})
         if (other := seeds.setdefault(content.get("seed") or 0, card)) is not card:
-            warnings.append(f"{card.path}: the same run and audit as {other.path}, left out")
+            warnings.append(f"{card.path}: the same run, audited likewise, as {other.path}: left out")
     rows = [Row(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
     return sorted(rows, key=_position), warnings
 
