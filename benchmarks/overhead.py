@@ -37,7 +37,7 @@ QUIET = Console(quiet=True)
 
 def bare(module: AuctionModule, iterations: int, engine: Engine) -> float:
     """Seconds an iteration of the mathematics alone."""
-    parts = (module.mechanism, module.setting, module.regret, module.dual, module.configure_optimizers())
+    parts = (module.mechanism, module.setting, module.mode, module.dual, module.configure_optimizers())
     steps = Iteration(*parts, None, engine, fuse=not isinstance(engine, Eager))
     controls = steps.controls([1e-3], [1e-2], 0)[0]
     starts = generator(module.seed, Stream.START)

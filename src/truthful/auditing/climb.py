@@ -14,6 +14,7 @@ from torch.quasirandom import SobolEngine
 
 from truthful.auditing.columns import Columns, join
 from truthful.auditing.instances import Instances
+from truthful.regret.ascent import points_out
 from truthful.regret.quasi_newton import FIRST, LONGEST, STEPS, bfgs_update
 from truthful.shapes import Bool, Float, Int
 
@@ -94,9 +95,7 @@ def climb(instances: Instances, points: Points, iterations: int) -> tuple[Points
         instance = points.instance[rows]
         here, reached = report[rows], value[rows]
         width = instances.width[instance]
-        free = ~(
-            ((here <= instances.low[instance]) & (gradient < 0)) | ((here >= instances.high[instance]) & (gradient > 0))
-        )
+        free = ~points_out(here, gradient, instances.low[instance], instances.high[instance])
         ascent = gradient * free
         direction = torch.einsum("rij,rj->ri", inverse, ascent) * free
         direction = direction * (LONGEST / direction.abs().amax(-1, keepdim=True).clamp_min(LONGEST))

@@ -13,7 +13,7 @@ from truthful.mechanisms.base import Mechanism
 from truthful.regret.base import Found, Run, Search, directly
 from truthful.regret.steps import RandomLength, StepRule
 from truthful.settings.base import Setting
-from truthful.shapes import Float
+from truthful.shapes import Bool, Float, Int
 
 
 class GradientAscent(Search):
@@ -106,6 +106,19 @@ def utility_and_gradient(
         reached = deviation_utility(mechanism, values, misreport)
         (gradient,) = torch.autograd.grad(reached.sum(), misreport)
     return reached.detach(), gradient
+
+
+def chosen(candidates: Float[Tensor, "*s k b n m"], which: Int[Tensor, "*s b n"]) -> Float[Tensor, "*s b n m"]:
+    """For each profile and bidder the candidate that `which` numbers."""
+    index = which[..., None, :, :, None].expand_as(candidates[..., :1, :, :, :])
+    return candidates.gather(-4, index).squeeze(-4)
+
+
+def points_out(
+    point: Float[Tensor, "*s m"], slope: Float[Tensor, "*s m"], low: Tensor, high: Tensor
+) -> Bool[Tensor, "*s m"]:
+    """Where a point is at a bound and the slope points out of the box."""
+    return ((point <= low) & (slope < 0)) | ((point >= high) & (slope > 0))
 
 
 @contextmanager

@@ -22,12 +22,15 @@ class Combined(RegretMode):
         first, second: the modes.
     """
 
+    combines_searches = True
+    """Whether only the misreports of the two are used, so that they must be nothing but searches."""
+
     def __init__(self, first: RegretMode, second: RegretMode) -> None:
         super().__init__()
         self.first, self.second = first, second
         pair = (first, second)
-        for mode in pair:
-            if type(self) is not Curriculum:
+        if self.combines_searches:
+            for mode in pair:
                 check_part(mode)
         self.local = all(mode.local for mode in pair)
         self.evaluations = sum(mode.evaluations for mode in pair)
@@ -169,6 +172,8 @@ class Curriculum(Combined):
         first, second: the modes.
         fraction: share of training after which the second takes over, above 0 and below 1.
     """
+
+    combines_searches = False
 
     def __init__(self, first: RegretMode, second: RegretMode, fraction: float) -> None:
         super().__init__(first, second)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from truthful.auction import Outcome, deviation_utility
 from truthful.mechanisms.base import Mechanism
-from truthful.regret.ascent import frozen, gradient_at_truth
+from truthful.regret.ascent import chosen, frozen, gradient_at_truth
 from truthful.regret.base import Begun, RegretMode, Run, check_sufficiency, directly
 from truthful.regret.steps import positive
 from truthful.settings.base import Setting
@@ -44,7 +44,7 @@ class ProbingRegret(RegretMode):
 
     local = True
     starts_at_truth = True
-    follows = True
+    follows = True  # unless there is nothing to keep
     kept: Tensor | None
 
     def __init__(
@@ -72,6 +72,7 @@ class ProbingRegret(RegretMode):
         if not self.assume_sufficient:
             check_sufficiency(setting)
         self.kept = None if sample is None else sample.clone()
+        self.follows = sample is not None
         if sample is None:
             warnings.warn(
                 "regret=probing keeps no misreports where every batch is new: data=fixed has more", stacklevel=2
@@ -109,8 +110,7 @@ class ProbingRegret(RegretMode):
         candidates = torch.cat([setting.project(probes), *(one.unsqueeze(-4) for one in ready)], -4)
         with frozen(mechanism), torch.no_grad():
             reached = deviation_utility(mechanism, values.unsqueeze(-4), candidates)
-        best = reached.argmax(-3)[..., None, :, :, None].expand_as(candidates[..., :1, :, :, :])
-        return candidates.gather(-4, best).squeeze(-4)
+        return chosen(candidates, reached.argmax(-3))
 
     def follow(
         self,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from truthful.auction import deviation_utility, utility
 from truthful.mechanisms.base import Mechanism
-from truthful.regret.ascent import frozen, utility_and_gradient
+from truthful.regret.ascent import chosen, frozen, points_out, utility_and_gradient
 from truthful.regret.base import Found, Run, Search, directly
 from truthful.settings.base import Setting
 from truthful.shapes import Bool, Float
@@ -93,7 +93,7 @@ class QuasiNewton(Search):
     ) -> tuple[Tensor, ...]:
         """One line search."""
         low, high = setting.bounds(point)
-        free = ~(((point <= low) & (gradient < 0)) | ((point >= high) & (gradient > 0)))
+        free = ~points_out(point, gradient, low, high)
         direction = (inverse @ (gradient * free).unsqueeze(-1)).squeeze(-1) * free
         direction = direction * (LONGEST / direction.abs().amax(-1, keepdim=True).clamp_min(LONGEST))
         lengths = torch.tensor(STEPS).to(point).view(-1, 1, 1, 1)
@@ -101,9 +101,8 @@ class QuasiNewton(Search):
         with frozen(mechanism):
             scores = deviation_utility(mechanism, values.unsqueeze(-4), tried)
             score, best = scores.max(-3)
-            there = tried.gather(-4, best[..., None, :, :, None].expand_as(tried[..., :1, :, :, :])).squeeze(-4)
             better = score > reached
-            there = torch.where(better.unsqueeze(-1), there, point)
+            there = torch.where(better.unsqueeze(-1), chosen(tried, best), point)
             _, new = utility_and_gradient(mechanism, values, there)
         new = new * (high - low)
         inverse, fresh = bfgs_update(inverse, fresh, (there - point) / (high - low), (gradient - new) * free, better)

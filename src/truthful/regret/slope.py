@@ -7,7 +7,7 @@ from torch import Tensor
 
 from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism
-from truthful.regret.ascent import gradient_at_truth
+from truthful.regret.ascent import gradient_at_truth, points_out
 from truthful.regret.base import Begun, RegretMode, Run, check_sufficiency, directly
 from truthful.regret.steps import positive
 from truthful.settings.base import Setting
@@ -70,7 +70,7 @@ class SlopeRegret(RegretMode):
         low, high = setting.bounds(values)
         slope = gradient_at_truth(values, truthful, differentiable=True) * (high - low)
         with torch.no_grad():
-            outwards = ((values <= low) & (slope < 0)) | ((values >= high) & (slope > 0))
+            outwards = points_out(values, slope, low, high)
         inside = torch.where(outwards, torch.zeros_like(slope), slope)
         size = (inside.square().sum(-1) + 1e-12).sqrt()  # smooth where the slope vanishes
         return self.length * size.mean(-2)
