@@ -23,6 +23,7 @@ from truthful.app import (
     answer_mistakes,
     audited_budget,
     build,
+    build_mechanism,
     build_trained,
     check_keys,
     current_choices,
@@ -135,7 +136,7 @@ def open_source(config: dict[str, Any], run: str | None) -> Source:
             raise UserError("mechanism=<name> needs a setting=<name>, too")
         path, checkpoint, elsewhere, evaluated, choices = None, None, False, dict(config), chosen
         setting = build(evaluated, "setting")
-        mechanism = build(evaluated, "mechanism", **setting.shape)
+        mechanism = build_mechanism(evaluated, setting)
         if list(mechanism.parameters()):
             raise UserError(f"mechanism={choices['mechanism']} has to be trained first: give run= or checkpoint=")
     if evaluated["audit"]["seed"] is None:

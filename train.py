@@ -29,6 +29,7 @@ from truthful.app import (
     answer_mistakes,
     audited_budget,
     build,
+    build_mechanism,
     check_keys,
     describe_choices,
     open_run,
@@ -135,7 +136,7 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
     if limit is not None and not (type(limit) in (int, float) and limit > 0):
         raise UserError(f"trainer.exploitation must be a positive number or null, got {limit!r}")
     setting = build(config, "setting")
-    mechanism = build(config, "mechanism", **setting.shape)
+    mechanism = build_mechanism(config, setting)
     if not list(mechanism.parameters()):
         raise UserError(f"{type(mechanism).__name__} has nothing to train; audit it with evaluate.py")
     parts = {name: build(config, name) for name in ("regret", "rmax", "optimizer", "lr_schedule", "data")}

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 
 from tests.conftest import CONF, network
+from truthful.app import build_mechanism, plain
 from truthful.auction import revenue, utility
+from truthful.errors import UserError
 from truthful.mechanisms import FirstPrice, Mechanism, RegretNet, SecondPrice
 from truthful.settings import Setting, UniformBox
 
@@ -23,15 +23,15 @@ ITEM_BY_ITEM = ("first_price", "second_price")
 
 def build(file: Path, setting: Setting) -> Mechanism:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        node = compose("config", overrides=[f"mechanism={file.stem}"]).mechanism
-        return instantiate(node, **setting.shape)
+        config = compose("config", overrides=[f"mechanism={file.stem}"])
+        return build_mechanism({"mechanism": plain(config.mechanism)}, setting)
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.demand)
 @pytest.mark.parametrize("file", sorted((CONF / "mechanism").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_mechanism_is_feasible_and_individually_rational(file: Path, setting: Setting) -> None:
     if file.stem in ITEM_BY_ITEM and setting.demand == "unit":
-        with pytest.raises(InstantiationException, match="additive demand"):
+        with pytest.raises(UserError, match="additive demand"):
             build(file, setting)
         return
     mechanism = build(file, setting)

@@ -44,7 +44,7 @@ class FixedSample(Valuations):
         if self.samples % batch:
             raise ValueError(f"data.samples must be a multiple of batch, got {self.samples} and {batch}")
         self._batch, self._seed, self._epoch = batch, seed, -1
-        self.sample = setting.sample(self.samples, generator(seed, Stream.TRAIN))
+        self.sample = setting.part(Stream.TRAIN).sample(self.samples, generator(seed, Stream.TRAIN))
 
     def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n m"], slice | None]:
         """The next batch of the epoch's order."""
@@ -66,7 +66,7 @@ class FreshSamples(Valuations):
 
     def prepare(self, setting: Setting, batch: int, seed: int) -> None:
         """Nothing is drawn beforehand."""
-        self._setting, self._batch, self._seed = setting, batch, seed
+        self._setting, self._batch, self._seed = setting.part(Stream.TRAIN), batch, seed
 
     def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n m"], slice | None]:
         """A batch of its own."""
@@ -85,7 +85,7 @@ class StratifiedSamples(Valuations):
 
     def prepare(self, setting: Setting, batch: int, seed: int) -> None:
         """Nothing is drawn beforehand. Raises ValueError if the setting has no `quantile`."""
-        self._setting, self._batch, self._seed = setting, batch, seed
+        self._setting, self._batch, self._seed = setting.part(Stream.TRAIN), batch, seed
         setting.quantile(torch.full((1, setting.n_bidders, setting.n_items), 0.5))
 
     def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n m"], slice | None]:

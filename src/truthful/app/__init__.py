@@ -3,7 +3,15 @@
 It must not import torch: `--help` and a mistyped override answer at once.
 """
 
-from truthful.app.building import audited_budget, build, build_trained, describe_choices, plain, whole_number
+from truthful.app.building import (
+    audited_budget,
+    build,
+    build_mechanism,
+    build_trained,
+    describe_choices,
+    plain,
+    whole_number,
+)
 from truthful.app.mistakes import INTERRUPTED, answer_mistakes, check_keys, run_script, stop
 from truthful.app.runs import Run, current_choices, open_run, save_configuration, shown
 
@@ -13,6 +21,7 @@ __all__ = [
     "answer_mistakes",
     "audited_budget",
     "build",
+    "build_mechanism",
     "build_trained",
     "check_keys",
     "current_choices",

@@ -45,13 +45,25 @@ def build(config: dict[str, Any], name: str, **arguments: Any) -> Any:
         raise UserError(str(cause) if isinstance(cause, ValueError) else f"{name}: {cause or error}") from error
 
 
+def build_mechanism(config: dict[str, Any], setting: Setting) -> Mechanism:
+    """The mechanism of a configuration for a setting; one whose rule depends on the laws of values takes all of it."""
+    from hydra.utils import get_object
+
+    try:
+        whole = "setting" in inspect.signature(get_object(config["mechanism"]["_target_"])).parameters
+    except (ImportError, ValueError, TypeError, KeyError):  # build says what is wrong
+        whole = False
+    mechanism: Mechanism = build(config, "mechanism", **({"setting": setting} if whole else setting.shape))
+    return mechanism
+
+
 def build_trained(checkpoint: dict[str, Any], config: dict[str, Any] | None = None) -> tuple[Setting, Mechanism]:
     """The setting and the mechanism of a training checkpoint; of `config` instead of its own, if that is given."""
     from truthful import checkpoints
 
     config = checkpoint["run"]["config"] if config is None else config
     setting = build(config, "setting")
-    mechanism = build(config, "mechanism", **setting.shape)
+    mechanism = build_mechanism(config, setting)
     checkpoints.restore_mechanism(mechanism, checkpoint)
     return setting, mechanism
 

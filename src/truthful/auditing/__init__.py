@@ -69,7 +69,7 @@ def audit(
         raise ValueError(f"setting must be a Setting such as truthful.settings.UniformBox, got {setting!r}")
     audited = as_mechanism(mechanism, setting)
     preset = TIERS[tier]
-    values = setting.sample(samples, generator(seed, stream)).to(device_of(audited))
+    values = setting.part(stream).sample(samples, generator(seed, stream)).to(device_of(audited))
     attack = preset.attack(setting.n_items)
     n_seeds = attack.seeds + 1 if isinstance(attack, Portfolio) else 1
     seeds = torch.randint(2**31, (n_seeds,), generator=generator(seed, stream, 1)).tolist()

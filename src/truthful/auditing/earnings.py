@@ -54,7 +54,7 @@ def fresh_earnings(mechanism: Mechanism, setting: Setting, profiles: int, seed: 
     quick, device = copy.deepcopy(mechanism).float().surrogate(), device_of(mechanism)
     parts = []
     for k, first in enumerate(range(0, profiles, ROWS)):
-        values = setting.sample(min(ROWS, profiles - first), generator(seed, stream, FIRST_STEP + k))
+        values = setting.part(stream).sample(min(ROWS, profiles - first), generator(seed, stream, FIRST_STEP + k))
         parts.append(revenue(quick(values.to(device))).double())
     earned = torch.cat(parts)
     if not bool(earned.isfinite().all()):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome
-from truthful.settings.base import DEMANDS
+from truthful.settings.base import DEMANDS, Setting
 from truthful.shapes import Float
 
 
@@ -39,6 +40,15 @@ class Mechanism(nn.Module, ABC):
         author = next(kind for kind in type(self).__mro__ if "forward" in vars(kind))
         said: str | None = vars(author).get("strategyproof")
         return said
+
+    def exact_revenue(self, setting: Setting) -> float | None:
+        """Expected revenue of truthful bids, by a formula or a quadrature, to 1e-9 of it; None where none is known."""
+        return None
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What was chosen for a setting (reserves, prices, boosts), as plain types, for result.json."""
+        return {}
 
     def surrogate(self) -> Mechanism:
         """A mechanism that computes the same outcomes faster, up to rounding: itself, unless one is known."""

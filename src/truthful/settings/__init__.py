@@ -2,6 +2,7 @@
 
 from truthful.settings.base import Setting
 from truthful.settings.box import UniformBox
+from truthful.settings.optimum import Optimum
 from truthful.settings.union import UniformUnion
 
-__all__ = ["Setting", "UniformBox", "UniformUnion"]
+__all__ = ["Optimum", "Setting", "UniformBox", "UniformUnion"]

@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from truthful.laws import Law
+from truthful.settings.optimum import Optimum
 from truthful.shapes import Float
+from truthful.streams import Stream
 
 DEMANDS = ("additive", "unit")
 
@@ -29,6 +32,14 @@ class Setting(ABC):
     low: Float[Tensor, "n m"]
     high: Float[Tensor, "n m"]
     """The smallest box that contains the support, in float64."""
+    laws: tuple[tuple[Law, ...], ...] | None = None
+    """The (marginal) law of each value, a row for each bidder, where it is known."""
+    independent: bool = False
+    """Whether all values are independent."""
+    exchangeable_bidders: bool = False
+    """Whether permuting the bidders leaves the law of the valuations as it is."""
+    exchangeable_items: bool = False
+    """Whether permuting the items, for all bidders alike, does."""
 
     def __init__(self, n_bidders: int, n_items: int, low: Bound, high: Bound, demand: str) -> None:
         for name, number in (("n_bidders", n_bidders), ("n_items", n_items)):
@@ -72,9 +83,21 @@ class Setting(ABC):
         return {"n_bidders": self.n_bidders, "n_items": self.n_items, "demand": self.demand}
 
     @property
+    def optimum(self) -> Optimum | None:
+        """The optimal DSIC and IR auction where it is known exactly, else None."""
+        return None
+
+    @property
     def optimal_revenue(self) -> float | None:
         """Revenue of the optimal DSIC and IR auction where it is known exactly, else None."""
-        return None
+        return None if self.optimum is None else self.optimum.revenue
+
+    def part(self, stream: Stream) -> Setting:
+        """The setting that draws of this stream come from: itself, unless observed valuations are split.
+
+        Training draws from `part(Stream.TRAIN)`, audits from that of their own stream.
+        """
+        return self
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """`low` and `high` on the device and in the precision of `like`."""

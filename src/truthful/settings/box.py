@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from truthful.settings.base import Setting
+from truthful.laws import Uniform
+from truthful.settings.base import Bound, Setting
+from truthful.settings.optimum import Menu, Optimum
 from truthful.shapes import Float
 
 
@@ -22,6 +24,14 @@ class UniformBox(Setting):
     """
 
     convex_support = True
+    independent = True
+
+    def __init__(self, n_bidders: int, n_items: int, low: Bound, high: Bound, demand: str) -> None:
+        super().__init__(n_bidders, n_items, low, high, demand)
+        ends = zip(self.low.tolist(), self.high.tolist(), strict=True)
+        self.laws = tuple(tuple(map(Uniform, *rows)) for rows in ends)
+        self.exchangeable_bidders = len(set(self.laws)) == 1
+        self.exchangeable_items = all(len(set(row)) == 1 for row in self.laws)
 
     def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n m"]:
         """Draw `size` profiles on the generator's device, in float32."""
@@ -39,7 +49,7 @@ class UniformBox(Setting):
         return values.clamp(*self.bounds(values))
 
     @property
-    def optimal_revenue(self) -> float | None:
+    def optimum(self) -> Optimum | None:
         """The optimum where a formula is known; it follows the bounds, so an overridden setting never borrows one.
 
         One item, i.i.d. U[0, h]: Myerson (1981), reserve h/2. One bidder, two items: U[0, h]^2 additive, Manelli and
@@ -50,9 +60,16 @@ class UniformBox(Setting):
         zero_based = bool((self.low == 0).all()) and bool((self.high == scale).all())
         n, m, additive = self.n_bidders, self.n_items, self.demand == "additive"
         if m == 1 and zero_based:
-            return scale * (2 * n / (n + 1) * (1 - 2.0 ** -(n + 1)) - (1 - 2.0**-n))
+            revenue = scale * (2 * n / (n + 1) * (1 - 2.0 ** -(n + 1)) - (1 - 2.0**-n))
+            return Optimum(revenue, "Myerson 1981", "itemwise_myerson")
+        if (n, m) == (1, 2) and zero_based and additive:
+            one, both = 2 / 3 * scale, (4 - math.sqrt(2)) / 3 * scale
+            menu: Menu = (((1.0, 0.0), one), ((0.0, 1.0), one), ((1.0, 1.0), both))
+            return Optimum(scale * (12 + 2 * math.sqrt(2)) / 27, "Manelli and Vincent 2006", "menu", menu)
         if (n, m) == (1, 2) and zero_based:
-            return scale * ((12 + 2 * math.sqrt(2)) / 27 if additive else 2 / (3 * math.sqrt(3)))
+            price = scale / math.sqrt(3)
+            return Optimum(2 / 3 * price, "Pavlov 2011", "menu", (((1.0, 0.0), price), ((0.0, 1.0), price)))
         if (n, m) == (1, 2) and additive and self.low.tolist() == [[4, 4]] and self.high.tolist() == [[16, 7]]:
-            return 88 / 9
+            menu = (((0.5, 1.0), 8.0), ((1.0, 1.0), 12.0))
+            return Optimum(88 / 9, "Daskalakis, Deckelbaum and Tzamos 2017", "menu", menu)
         return None

@@ -1,0 +1,21 @@
+"""What is known exactly about the best truthful auction of a setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Menu = tuple[tuple[tuple[float, ...], float], ...]
+"""Entries (chance of each item, price); the bidder may also take nothing for nothing."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The revenue of the optimal DSIC and IR auction, and the auction that earns it."""
+
+    revenue: float
+    source: str
+    """Who proved it."""
+    mechanism: str
+    """The auction, by its name in conf/mechanism."""
+    menu: Menu | None = None
+    """With one bidder, its menu, where that is finite and known."""
