@@ -32,6 +32,7 @@ from truthful.app import (
     run_script,
     shown,
 )
+from truthful.ceilings import find_bound
 from truthful.errors import UserError
 from truthful.results import (
     CHECKPOINT,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from truthful.settings import Setting
 
 CONF = Path(__file__).resolve().parent / "conf"
+BOUNDS = Path(__file__).resolve().parent / "results" / "bounds"
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
     if train is not None and train["completed"] < source.config["iterations"]:
         text = f"warning: training is at {train['completed']} of {source.config['iterations']} iterations"
         console.print(text, style="yellow")
+    bound = find_bound(BOUNDS, source.config["setting"])
     description = describe_choices(source.config, source.choices, CONF)
     result: dict[str, Any] = {
         **description,
@@ -171,6 +174,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         "trained": None if checkpoint is None else origin(checkpoint["run"]),
         "train": train,
         "optimal_revenue": setting.optimal_revenue,
+        "bound": bound,
     }
     loggers = build_loggers(config, source, result, folder)
     succeeded = False
@@ -178,7 +182,12 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         with show_audit_progress(console) as progress:
             try:
                 report = audit(
-                    source.mechanism, setting, **source.config["audit"], journal=folder / JOURNAL, progress=progress
+                    source.mechanism,
+                    setting,
+                    **source.config["audit"],
+                    bound=None if bound is None else bound["limit"],
+                    journal=folder / JOURNAL,
+                    progress=progress,
                 )
             except ValueError as error:
                 raise UserError(str(error)) from error

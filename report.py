@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from truthful.ceilings import named_bounds
 from truthful.errors import UserError
 from truthful.report import (
     FORMATS,
@@ -26,6 +27,8 @@ from truthful.report import (
     save_frontier,
     show,
 )
+
+BOUNDS = Path(__file__).resolve().parent / "results" / "bounds"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report(options: argparse.Namespace) -> None:
     """What `main` was asked for."""
     cards, unread = find_cards(options.results)
-    rows, doubled = make_rows(cards)
+    rows, doubled = make_rows(cards, named_bounds(BOUNDS))
     for warning in unread + doubled:
         sys.stderr.write(f"report.py: warning: {warning}\n")
     if not rows:

@@ -38,6 +38,7 @@ from truthful.app import (
     stop,
     whole_number,
 )
+from truthful.ceilings import find_bound
 from truthful.errors import UserError
 from truthful.results import (
     CHECKPOINT,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from truthful.training import AuctionModule
 
 CONF = Path(__file__).resolve().parent / "conf"
+BOUNDS = Path(__file__).resolve().parent / "results" / "bounds"
 VARIABLE = ("rmax.start", "rmax.end", "optimizer.lr", "dual.rate", "dual.multiplier")
 """Keys that the members of a population may differ in, beside the seed."""
 
@@ -319,11 +321,13 @@ def finish(
     from truthful.auditing import audit
     from truthful.console import show_audit_progress, show_result
 
+    bound = find_bound(BOUNDS, run.config["setting"])
     with show_audit_progress(console) as progress:
         report = audit(
             module.mechanism,
             module.setting,
             **run.config["audit"],
+            bound=None if bound is None else bound["limit"],
             journal=run.folder / JOURNAL,
             progress=progress,
         )
@@ -334,6 +338,7 @@ def finish(
         "exploitation": exploitation(report.regret_sum, train["regret_sum"]),
         "budget": budget_summary(audited_budget(run.config), audited),
         "optimal_revenue": module.setting.optimal_revenue,
+        "bound": bound,
     }
     report.save_misreports(run.folder / "misreports.npz")
     write_json(run.folder / RESULT, result)

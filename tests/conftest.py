@@ -55,13 +55,14 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
 
     def run(script: str, *arguments: str) -> Answer:
+        import bounds
         import evaluate
         import train
         from truthful.app import run_script
 
-        module = {"train.py": train, "evaluate.py": evaluate}[script]
+        module = {"train.py": train, "evaluate.py": evaluate, "bounds.py": bounds}[script]
         monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments])
-        config = "config" if script == "train.py" else "evaluate"
+        config = "config" if script == "train.py" else script.removesuffix(".py")
         code = 0
         capfd.readouterr()
         try:

@@ -12,10 +12,12 @@ import pytest
 
 import report
 from tests.conftest import ROOT
-from truthful.published import BEST_STRATEGYPROOF, TABLE_1, UPPER_BOUNDS
+from truthful.ceilings import named_bounds
+from truthful.published import BEST_STRATEGYPROOF, TABLE_1
 from truthful.report import equal_regret, find_cards, frontiers, make_rows, markdown, results_table
 from truthful.report.rendering import between_marks
 
+BOUNDS = named_bounds(ROOT / "results" / "bounds")
 CARD = json.loads((ROOT / "results" / "fast_a" / "a_seed_0.json").read_text())
 
 
@@ -37,7 +39,7 @@ def write(folder: Path, mode: str, seed: int = 0, end: float = 1e-4, **audit: fl
 
 
 def rows_of(*paths: Path) -> list:
-    return make_rows(find_cards(paths)[0])[0]
+    return make_rows(find_cards(paths)[0], BOUNDS)[0]
 
 
 def cells(text: str) -> list[dict[str, str]]:
@@ -57,7 +59,7 @@ def test_seeds_are_one_row_with_the_error_over_seeds(tmp_path: Path, capsys: pyt
     assert float(local["regret_max"]) == pytest.approx(0.2)
     assert float(local["audited_over_training"]) == pytest.approx(0.002 / CARD["train"]["regret_sum"], rel=1e-5)
     assert (standard["error_over"], float(standard["revenue_se"])) == ("profiles", 0.004)
-    assert (float(local["ceiling"]), local["ceiling_kind"]) == (UPPER_BOUNDS["a"], "bound")
+    assert (float(local["ceiling"]), local["ceiling_kind"]) == (pytest.approx(BOUNDS["a"], rel=1e-6), "bound")
     assert [row["method"] for row in published] == ["published RegretNet-Standard", "published RegretNet-Local"]
     assert [float(row["regret"]) for row in published] == [0.0004, 0.00077]
 
@@ -110,7 +112,7 @@ def test_a_population_gives_way_to_its_members(tmp_path: Path) -> None:
         cards, warnings = find_cards([path])
         assert [card.content["seed"] for card in cards] == [0, 1]
         assert warnings == []
-        (row,) = make_rows(cards)[0]
+        (row,) = make_rows(cards, BOUNDS)[0]
         assert len(row.cards) == 2
 
 
@@ -203,4 +205,4 @@ def test_a_page_s_table_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_the_readme_s_table_is_what_its_cards_say() -> None:
     cards, warnings = find_cards(sorted((ROOT / "results" / "table1").glob("*.json")))
     assert warnings == []
-    assert between_marks(ROOT / "README.md") == markdown(results_table(make_rows(cards)[0]))
+    assert between_marks(ROOT / "README.md") == markdown(results_table(make_rows(cards, BOUNDS)[0]))

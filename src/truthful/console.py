@@ -15,7 +15,7 @@ from rich.table import Table
 
 from truthful.auditing import FLAGS
 from truthful.auditing.proving import round_up
-from truthful.published import UPPER_BOUNDS, published_row
+from truthful.published import published_row
 from truthful.settings import Setting
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -97,9 +97,9 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     if row is not None:
         published = {"revenue": f"{row['revenue']:.4f}", "regret": f"{row['regret']:.5f}"}
         columns["published"] = published
-    bound = None if result["setting_overridden"] else UPPER_BOUNDS.get(result["setting"])
-    if bound is not None:
-        columns["any truthful auction"] = {"revenue": f"< {bound:g}", "regret": "0"}
+    bound = None if result["bound"] is None else result["bound"]["limit"]
+    if bound is not None and optimum is None:
+        columns["any truthful auction"] = {"revenue": f"≤ {bound:.4f}", "regret": "0"}
     if optimum is not None:
         zeros = {name: "0" for name in ours if "regret" in name and "times" not in name}
         columns["optimum, exact"] = zeros | {"revenue": f"{optimum:.4f}"}
@@ -117,9 +117,12 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     )
     if audit["revenue_samples"] != audit["samples"]:
         console.print(f"revenue: {audit['revenue_samples']} profiles of its own.", style="dim")
-    if bound is not None:
+    if optimum is None:
         console.print(
-            "The bound on truthful auctions is numerical and not reproduced by this program yet.", style="dim"
+            f"bound on truthful auctions: {result['bound']['method']}, docs/bounds.md."
+            if bound is not None
+            else "no bound on truthful auctions is known here: `python bounds.py` with the same setting looks for one.",
+            style="dim",
         )
     ceiling = bound if optimum is None else optimum
     if ceiling is not None and audit["revenue"] > ceiling:

@@ -35,14 +35,6 @@ TABLE_1 = {
 }
 
 
-UPPER_BOUNDS = {"a": 0.8788, "b": 2.536, "c": 6.48, "e": 0.7159}
-"""Numerical upper bounds, by linear-programming duality, on the revenue of any DSIC and individually rational auction.
-
-From the project's notes (a: .8787, e: .7158, each +- .0001 and rounded up here; b and c are loose); nothing in this
-repository reproduces them yet.
-"""
-
-
 @dataclass(frozen=True)
 class KnownAuction:
     """An auction in which no bidder gains by lying."""

@@ -9,6 +9,7 @@ from truthful.app.building import (
     build_mechanism,
     build_trained,
     describe_choices,
+    differs_from_file,
     plain,
     whole_number,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "check_keys",
     "current_choices",
     "describe_choices",
+    "differs_from_file",
     "open_run",
     "plain",
     "run_script",

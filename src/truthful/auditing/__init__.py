@@ -37,6 +37,7 @@ def audit(
     seed: int = 1,
     stream: Stream = Stream.AUDIT,
     revenue_samples: int | None = None,
+    bound: float | None = None,
     journal: Path | str | None = None,
     progress: Progress | None = None,
 ) -> AuditReport:
@@ -51,6 +52,7 @@ def audit(
         seed: of the profiles and of the search's starts.
         stream: `AUDIT` for numbers to report, `HELD_OUT` for monitoring.
         revenue_samples: revenue is the mean over so many profiles of their own, at least 2; over the regret's if None.
+        bound: upper bound on the revenue of truthful auctions: revenue above it is flagged.
         journal: a file for finished parts: the same audit goes on from it after an interruption, to the same result.
             It is kept: delete it when you have the report. Two callables that are no modules and agree on a few hundred
             profiles of bids look the same to it.
@@ -115,7 +117,7 @@ def audit(
         certificate=certificate,
         upper=upper,
         seconds=kept.seconds,
-        flags=find_flags(exact, setting, profiles, outcome, earned, found, certificate),
+        flags=find_flags(exact, setting, profiles, outcome, earned, found, certificate, bound),
     )
     kept.save()
     return report

@@ -25,6 +25,7 @@ FLAGS = {
     "individual_rationality_violated": "a truthful bidder pays more than he gets",
     "no_revenue": "the mechanism earns nothing",
     "revenue_above_optimum": "revenue is above the exact optimum: earned by violating incentive compatibility",
+    "revenue_above_bound": "revenue is above an upper bound on truthful auctions: earned by violating truthfulness",
     "proof_contradicted": "a lie pays although the mechanism is proven strategyproof",
     "misreport_outside_support": "a misreport left the support",
     "rescore_disagrees": "float64 does not confirm the gains that float32 found",
@@ -49,6 +50,7 @@ def find_flags(
     earned: Earnings,
     found: Findings,
     certificate: dict[str, Any] | None,
+    bound: float | None,
 ) -> list[str]:
     """The names of the doubts, most serious first.
 
@@ -60,6 +62,7 @@ def find_flags(
         earned: the audit's revenue.
         found: by the attack.
         certificate: what it says, if there is one.
+        bound: upper bound on the revenue of truthful auctions, if one is known.
     """
     scale = float(setting.high.max())
     slack = TOLERANCE * scale
@@ -67,7 +70,7 @@ def find_flags(
     infeasible = bool((given < -TOLERANCE).any()) or bool((given.sum(-2) > 1 + TOLERANCE).any())
     if setting.demand == "unit":
         infeasible |= bool((given.sum(-1) > 1 + TOLERANCE).any())
-    optimum = setting.optimal_revenue
+    optimum, least = setting.optimal_revenue, earned.mean - 3 * earned.standard_error
     outside = (found.misreport - setting.project(found.misreport)).abs().max()
     checks = {
         "not_finite": found.broken > 0,
@@ -75,7 +78,8 @@ def find_flags(
         "infeasible": infeasible,
         "individual_rationality_violated": bool((utility(values, outcome) < -slack).any()),
         "no_revenue": earned.mean <= slack,
-        "revenue_above_optimum": optimum is not None and earned.mean - 3 * earned.standard_error > optimum,
+        "revenue_above_optimum": optimum is not None and least > optimum,
+        "revenue_above_bound": bound is not None and least > bound,
         "proof_contradicted": mechanism.theorem is not None and bool((found.gain > slack).any()),
         "misreport_outside_support": bool(outside > slack),
         "rescore_disagrees": bool(((found.searched - found.rescored).abs() > 10 * slack).any()),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
-from truthful.published import UPPER_BOUNDS
 from truthful.report.cards import Card
 
 TELLING: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -30,6 +29,8 @@ class Row:
     """The results of one recipe under one audit, a seed each."""
 
     cards: tuple[Card, ...]
+    bound: float | None = None
+    """Upper bound on the revenue of truthful auctions of the setting."""
 
     @property
     def first(self) -> dict[str, Any]:
@@ -99,12 +100,15 @@ class Row:
         optimum = self.first.get("optimal_revenue")
         if optimum is not None:
             return float(optimum), "optimum"
-        bound = None if self.first.get("setting_overridden") else UPPER_BOUNDS.get(self.first["setting"])
-        return None if bound is None else (bound, "bound")
+        return None if self.bound is None else (self.bound, "bound")
 
 
-def make_rows(cards: Sequence[Card]) -> tuple[list[Row], list[str]]:
+def make_rows(cards: Sequence[Card], bounds: Mapping[str, float]) -> tuple[list[Row], list[str]]:
     """Put results together that differ in their seed only.
+
+    Args:
+        cards: the results.
+        bounds: upper bounds by setting (`ceilings.named_bounds`); a result with an overridden setting has its own.
 
     Returns:
         The rows, by setting, method, iterations, audit and regret, and a warning for each result that is there twice.
@@ -119,8 +123,14 @@ def make_rows(cards: Sequence[Card]) -> tuple[list[Row], list[str]]:
         seeds = groups.setdefault(key, {})
         if (other := seeds.setdefault(content.get("seed") or 0, card)) is not card:
             warnings.append(f"{card.path}: the same run, audited likewise, as {other.path}: left out")
-    rows = [Row(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
+    rows = [_row(tuple(seeds[seed] for seed in sorted(seeds)), bounds) for seeds in groups.values()]
     return sorted(rows, key=_position), warnings
+
+
+def _row(cards: tuple[Card, ...], bounds: Mapping[str, float]) -> Row:
+    first = cards[0].content
+    bound = (first.get("bound") or {}).get("limit") if first.get("setting_overridden") else bounds.get(first["setting"])
+    return Row(cards, bound)
 
 
 def _position(row: Row) -> tuple[Any, ...]:

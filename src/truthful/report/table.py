@@ -74,8 +74,8 @@ def heading(rows: Sequence[Row]) -> list[str]:
         "are lower bounds, too. Compare revenue at equal regret only.",
         "p95 and max are over profiles and bidders (and seeds). ± is one standard error; over seeds it is the spread "
         "of their audits, which share profiles where they share audit.seed. Speed-up is over `standard`, in seconds an "
-        "iteration, where both ran with the same engine, threads and population. Upper bounds (≤) on truthful auctions "
-        "are numerical, from the project's notes, not reproduced by this program yet; = is the exact optimum.",
+        "iteration, where both ran with the same engine, threads and population. No truthful auction "
+        "earns more than the upper bound (≤; `python bounds.py`, docs/bounds.md) or the exact optimum (=).",
         *(f"{tier} at {', '.join(sorted(at))}: {search}." for (tier, search), at in sorted(searches.items())),
     ]
 

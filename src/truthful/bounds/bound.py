@@ -1,0 +1,171 @@
+"""Upper bounds on the revenue of every DSIC and individually rational auction of a setting, by method."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.quasirandom import SobolEngine
+
+from truthful.bounds.inequality import NoBound, check_applies
+from truthful.bounds.network import minimise_network
+from truthful.bounds.tables import Progress, minimise
+from truthful.settings import Setting
+from truthful.shapes import Float
+
+CONFIDENCE = 0.99
+"""Of the one-sided limit."""
+QUANTILE = 2.54
+"""Student's t at CONFIDENCE for LEAST_REPLICATES: that many independent estimates, or more, are behind every error."""
+LEAST_REPLICATES = 20
+CHUNK = 512
+"""Profiles that are evaluated together."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An upper bound on the revenue of every DSIC and individually rational auction."""
+
+    limit: float
+    """The bound to use: with confidence CONFIDENCE the numerical one is not above it."""
+    estimate: float
+    """Unbiased estimate of the right side of the inequality, by Monte Carlo; `limit` where there is nothing random."""
+    standard_error: float
+    samples: int
+    """Random profiles behind the estimate."""
+    method: str
+    """In words."""
+
+
+class BoundMethod(ABC):
+    """A way to an upper bound."""
+
+    @abstractmethod
+    def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
+        """The bound. Raises NoBound if the method does not apply to the setting."""
+
+
+class FlowTables(BoundMethod):
+    """Flows on a grid of all values' quantiles, for few values: `tables.py`.
+
+    Args:
+        largest: entries of a table, at most; the finest grid has as many cells an axis as that allows.
+        finest: cells an axis, at most.
+        fewest: with fewer cells than this it does not apply.
+        iterations: on each of three grids, each twice as fine as the last.
+        rate: Adam's learning rate.
+        samples: random profiles behind the estimate, about.
+    """
+
+    def __init__(self, largest: int, finest: int, fewest: int, iterations: int, rate: float, samples: int) -> None:
+        self.largest, self.finest, self.fewest = largest, finest, fewest
+        self.iterations, self.rate, self.samples = iterations, rate, samples
+
+    def cells(self, setting: Setting) -> int:
+        """Cells an axis of the finest grid."""
+        return min(self.finest, int(self.largest ** (1 / (setting.n_bidders * setting.n_items)) + 1e-9))
+
+    def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
+        """The bound. Raises NoBound if there are too many values for a grid."""
+        check_applies(setting)
+        cells = self.cells(setting)
+        axes = setting.n_bidders * setting.n_items
+        if cells < self.fewest:
+            raise NoBound(f"a grid of {axes} values has {cells} cells an axis, fewer than {self.fewest}")
+        levels = sorted({max(2, cells // 4), max(2, cells // 2), cells})
+        generator = torch.Generator().manual_seed(seed)
+        grid, tables = minimise(
+            setting, levels, self.iterations, self.rate, generator, lambda done: progress(0.9 * done)
+        )
+        replicates = max(LEAST_REPLICATES, math.ceil(self.samples / cells**axes))
+        drawn = []
+        for k in range(replicates):
+            drawn.append(grid.bound(tables, generator))
+            progress(0.9 + 0.1 * (k + 1) / replicates)
+        return _limit(torch.stack(drawn), replicates * cells**axes, f"flows in {cells} cells of each quantile")
+
+
+class FlowNetworks(BoundMethod):
+    """Flows from a network, for many values: `network.py`. The estimate is by randomised quasi-Monte Carlo.
+
+    Args:
+        width, pooled: of the network.
+        iterations, batch, points, rate: of its training.
+        final_points: for each integral of the estimate.
+        samples: random profiles behind the estimate.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        pooled: int,
+        iterations: int,
+        batch: int,
+        points: int,
+        rate: float,
+        final_points: int,
+        samples: int,
+    ) -> None:
+        self.width, self.pooled, self.iterations, self.batch = width, pooled, iterations, batch
+        self.points, self.rate, self.final_points, self.samples = points, rate, final_points, samples
+
+    @torch.no_grad()
+    def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
+        """The bound. Raises NoBound with a single item, which needs no search."""
+        check_applies(setting)
+        if setting.n_items < 2:
+            raise NoBound("with one item there is nothing to choose")
+        with torch.enable_grad():
+            network = minimise_network(
+                setting,
+                self.width,
+                self.pooled,
+                self.iterations,
+                self.batch,
+                self.points,
+                self.rate,
+                seed,
+                lambda done: progress(0.8 * done),
+            )
+        generator = torch.Generator().manual_seed(seed + 1)
+        shape = (setting.n_bidders, setting.n_items)
+        each = max(2, self.samples // LEAST_REPLICATES)
+        drawn = []
+        for k in range(LEAST_REPLICATES):
+            engine = SobolEngine(setting.n_bidders * setting.n_items, scramble=True, seed=seed * LEAST_REPLICATES + k)
+            profiles = engine.draw(each, dtype=torch.float64).float().clamp(2**-24, 1 - 2**-24).unflatten(1, shape)
+            parts = [network.bound(part, self.final_points, generator).double() for part in profiles.split(CHUNK)]
+            drawn.append(torch.cat(parts).mean())
+            progress(0.8 + 0.2 * (k + 1) / LEAST_REPLICATES)
+        return _limit(torch.stack(drawn), each * LEAST_REPLICATES, f"flows from a network of width {self.width}")
+
+
+class Tightest(BoundMethod):
+    """The smallest of the bounds of those methods that apply.
+
+    Args:
+        first: methods by name; all that apply are tried.
+        otherwise: the method where none of them does.
+    """
+
+    def __init__(self, first: Mapping[str, BoundMethod], otherwise: BoundMethod) -> None:
+        self.first, self.otherwise = first, otherwise
+
+    def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
+        """The bound. Raises NoBound if no method applies."""
+        found: list[Bound] = []
+        for k, method in enumerate(self.first.values()):
+            with suppress(NoBound):
+                found.append(method(setting, seed, lambda done, k=k: progress((k + done) / len(self.first))))
+        return min(found, key=lambda bound: bound.limit) if found else self.otherwise(setting, seed, progress)
+
+
+def _limit(drawn: Float[Tensor, "r"], samples: int, method: str) -> Bound:
+    """From independent unbiased estimates to a bound."""
+    estimate, error = float(drawn.mean()), float(drawn.std()) / math.sqrt(len(drawn))
+    return Bound(estimate + QUANTILE * error, estimate, error, samples, method)

@@ -1,0 +1,142 @@
+"""Flows from a small network, for settings whose values are too many for a grid."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from truthful.bounds.inequality import best_surplus, check_applies, utility_cap, values_and_densities
+from truthful.bounds.tables import Progress
+from truthful.settings import Setting
+from truthful.shapes import Float
+
+
+class FlowNetwork(nn.Module):
+    """w_ij as a function of all values, the same for exchangeable bidders and items (a network on sets).
+
+    It sees of each item the bidder's own quantile and the largest of the others', and a pooled summary over his items.
+    Where bidders or items are not exchangeable it also sees which of them they are.
+
+    Args:
+        setting: one to which the inequality applies.
+        width: hidden units.
+        pooled: entries of the summary.
+    """
+
+    def __init__(self, setting: Setting, width: int, pooled: int) -> None:
+        super().__init__()
+        self.setting = setting
+        n, m = setting.n_bidders, setting.n_items
+        bidders = torch.zeros(n, 0) if setting.exchangeable_bidders else torch.eye(n)
+        items = torch.zeros(m, 0) if setting.exchangeable_items else torch.eye(m)
+        marks = torch.cat([bidders.unsqueeze(1).expand(n, m, -1), items.expand(n, m, -1)], -1)
+        self.register_buffer("marks", marks)
+        inputs = 2 + marks.shape[-1]
+        self.summary = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, pooled))
+        self.score = nn.Sequential(
+            nn.Linear(inputs + pooled, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
+        )
+
+    marks: Tensor
+
+    @property
+    def items(self) -> range:
+        """Items whose surplus has to be computed: under additive demand exchangeable items all have the same."""
+        single = self.setting.demand == "additive" and self.setting.exchangeable_items
+        return range(1 if single else self.setting.n_items)
+
+    def weights(
+        self, item: int, own: Float[Tensor, "b n k"], quantile: Float[Tensor, "b n m"]
+    ) -> Float[Tensor, "b n k"]:
+        """w_ij at the profile `quantile` with each bidder's own quantile of the item replaced by each of `own`."""
+        m = self.setting.n_items
+        if self.setting.n_bidders == 1:
+            rival = torch.zeros_like(quantile)
+        else:
+            first, second = quantile.topk(2, 1).values.split(1, 1)
+            rival = torch.where(quantile == first, second, first)
+        marks = self.marks.expand(len(quantile), -1, -1, -1)
+        features = torch.cat([torch.stack([quantile, rival], -1), marks], -1)
+        others = [k for k in range(m) if k != item]
+        k = own.shape[-1]
+        here = features[:, :, item].unsqueeze(2).expand(-1, -1, k, -1)
+        here = torch.cat([own.unsqueeze(-1), here[..., 1:]], -1)
+        rest = features[:, :, others]
+        summary = (self.summary(rest).sum(2, keepdim=True) + self.summary(here)) / math.sqrt(m)
+        score = self.score(torch.cat([here, summary], -1)).squeeze(-1)
+        rest = rest.unsqueeze(2).expand(-1, -1, k, -1, -1)
+        summary = summary.unsqueeze(3).expand(-1, -1, -1, m - 1, -1)
+        total = score + self.score(torch.cat([rest, summary], -1)).squeeze(-1).sum(-1)
+        weights: Tensor = score - total / m + 1 / m
+        return weights
+
+    def bound(self, quantile: Float[Tensor, "b n m"], points: int, generator: torch.Generator) -> Float[Tensor, "b"]:
+        """The right side of the inequality at each profile; its mean over uniform quantiles is the bound.
+
+        The integrals A are means over `points` stratified random numbers, whose noise only raises the expectation.
+        """
+        setting = self.setting
+        columns, repeated = self.items, setting.n_items // len(self.items)
+        virtual: list[list[Tensor]] = [[] for _ in range(setting.n_bidders)]
+        boundary = torch.zeros(len(quantile)).to(quantile)
+        drawn = [
+            [values_and_densities(setting, i, j, quantile[:, i, j]) for j in range(setting.n_items)]
+            for i in range(setting.n_bidders)
+        ]
+        for j in columns:
+            place = torch.rand(2, *quantile.shape[:2], points, generator=generator).to(quantile)
+            stratum = (torch.arange(points).to(quantile) + place) / points
+            own = quantile[:, :, j : j + 1]
+            at = torch.cat([own + (1 - own) * stratum[0], stratum[1]], -1)
+            above, whole = self.weights(j, at, quantile).split(points, -1)
+            flow = (1 - own.squeeze(-1)) * above.mean(-1)
+            deficit = (-whole.mean(-1)).clamp_min(0)
+            for i in range(setting.n_bidders):
+                value, density = drawn[i][j]
+                virtual[i].append(value - flow[:, i] / density)
+                gaps = [drawn[i][k][0] - float(setting.low[i, k]) for k in range(setting.n_items) if k != j]
+                boundary = boundary + deficit[:, i] * utility_cap(gaps, setting.demand)
+        return repeated * (best_surplus(virtual, setting.demand) + boundary)
+
+
+def minimise_network(
+    setting: Setting,
+    width: int,
+    pooled: int,
+    iterations: int,
+    batch: int,
+    points: int,
+    rate: float,
+    seed: int,
+    progress: Progress,
+) -> FlowNetwork:
+    """A network that makes the bound small: Adam on fresh profiles.
+
+    Args:
+        setting: one to which the inequality applies, with at least two items.
+        width, pooled: of the network.
+        iterations, batch: of training.
+        points: for each integral.
+        rate: Adam's learning rate at the start; it falls to 0 with a cosine.
+        seed: of weights and profiles.
+        progress: told which share is done.
+    """
+    check_applies(setting)
+    generator = torch.Generator().manual_seed(seed)
+    network = FlowNetwork(setting, width, pooled)
+    for parameter in network.parameters():
+        with torch.no_grad():
+            fan = parameter.shape[-1] if parameter.ndim > 1 else width
+            parameter.uniform_(-1, 1, generator=generator).div_(math.sqrt(fan))
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
+    for k in range(iterations):
+        optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * k / iterations))
+        quantile = torch.rand(batch, setting.n_bidders, setting.n_items, generator=generator)
+        loss = network.bound(quantile, points, generator).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        progress((k + 1) / iterations)
+    return network
