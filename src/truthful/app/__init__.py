@@ -9,6 +9,7 @@ from truthful.app.building import (
     build_mechanism,
     build_trained,
     describe_choices,
+    pin_data,
     plain,
     whole_number,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "current_choices",
     "describe_choices",
     "open_run",
+    "pin_data",
     "plain",
     "run_script",
     "save_configuration",
