@@ -139,7 +139,9 @@ def _entries(
             item = _label(path, line, columns["item"], cells[at[columns["item"]]])
             yield _Entry(*who, item, _value(path, line, columns["value"], cells[at[columns["value"]]]), line)
         else:
-            yield from (_Entry(*who, item, _value(path, line, item, cells[at[item]]), line) for item in items)
+            why = f"(an item, as there is no column {columns['item']!r})"
+            for item in items:
+                yield _Entry(*who, item, _value(path, line, f"{item!r} {why}", cells[at[item]]), line)
 
 
 def _label(path: Path, line: int, column: str, cell: Any) -> str:
@@ -155,7 +157,9 @@ def _value(path: Path, line: int, column: str, cell: Any) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value < torch.finfo(torch.float32).max:  # NaN is not, either
-        raise ValueError(f"{path}, line {line}: {column} must be a finite number of at least 0, got {cell!r}")
+        raise ValueError(
+            f"{path}, line {line}: {column} must be a finite number of at least 0, such as 1.25, got {cell!r}"
+        )
     return value
 
 
@@ -205,10 +209,9 @@ def _usual(found: Iterable[Any]) -> Any:
 
 
 def _difference(kind: str, got: Iterable[str], usual: Iterable[str]) -> str:
-    missing, more = set(usual) - set(got), set(got) - set(usual)
-    if missing:
-        return f"lacks the {kind} {_listed(sorted(missing, key=_natural))}"
-    return f"has the {kind} {_listed(sorted(more, key=_natural))}, which most lack"
+    sides = (("lacks", set(usual) - set(got)), ("has", set(got) - set(usual)))
+    told = [f"{verb} the {kind} {_listed(sorted(names, key=_natural))}" for verb, names in sides if names]
+    return " and ".join(told) + ", unlike most"
 
 
 def _natural(label: str) -> tuple[list[str | int], str]:
