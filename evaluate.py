@@ -28,6 +28,7 @@ from truthful.app import (
     check_keys,
     current_choices,
     describe_choices,
+    pin_data,
     plain,
     run_script,
     shown,
@@ -132,11 +133,14 @@ def open_source(config: dict[str, Any], run: str | None) -> Source:
         elif "setting" in config:
             evaluated["setting"] = {**trained["setting"], **config["setting"]}
         elsewhere = "setting" in config
+        pin_data(evaluated["setting"])
+        check_split(trained["setting"], evaluated["setting"])
         setting, mechanism = build_trained(checkpoint, evaluated)
     else:
         if chosen.get("setting") is None:
             raise UserError("mechanism=<name> needs a setting=<name>, too")
         path, checkpoint, elsewhere, evaluated, choices = None, None, False, dict(config), chosen
+        pin_data(evaluated["setting"])
         setting = build(evaluated, "setting")
         mechanism = build_mechanism(evaluated, setting)
         if list(mechanism.parameters()):
@@ -144,6 +148,18 @@ def open_source(config: dict[str, Any], run: str | None) -> Source:
     if evaluated["audit"]["seed"] is None:
         evaluated["audit"] = {**evaluated["audit"], "seed": 2 if checkpoint and evaluated["seed"] == 1 else 1}
     return Source(evaluated, choices, setting, mechanism, elsewhere, path, checkpoint)
+
+
+def check_split(trained: dict[str, Any], evaluated: dict[str, Any]) -> None:
+    """Refuse another split of the data that a run was trained on."""
+    if trained.get("sha256") is None or trained["sha256"] != evaluated.get("sha256"):
+        return
+    for key in ("split", "split_seed"):
+        if trained[key] != evaluated[key]:
+            raise UserError(
+                f"setting.{key} must be {trained[key]}, as in training, got {evaluated[key]}: the audit would have "
+                "auctions that the run was trained on"
+            )
 
 
 def audit_source(source: Source, config: dict[str, Any], folder: Path, console: Console) -> None:
@@ -175,6 +191,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         "train": train,
         "optimal_revenue": setting.optimal_revenue,
         "bound": bound,
+        "observed": setting.observed,
     }
     loggers = build_loggers(config, source, result, folder)
     succeeded = False

@@ -129,6 +129,7 @@ def train(composed: DictConfig) -> None:
 def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
     """All objects of a run, wired. Whatever does not fit is a UserError; warnings are shown."""
     from truthful.auditing import check_audit
+    from truthful.streams import Stream
     from truthful.training import AuctionModule
 
     trainer = config["trainer"]
@@ -153,6 +154,8 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
                 **{key: config[key] for key in ("iterations", "batch", "seed")},
                 **{key: trainer[key] for key in ("clip_norm", "log_every")},
             )
+        for stream in (Stream.HELD_OUT, Stream.AUDIT):
+            setting.part(stream)  # of observed valuations it may be empty: now, not after training
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
     return module
@@ -339,6 +342,7 @@ def finish(
         "budget": budget_summary(audited_budget(run.config), audited),
         "optimal_revenue": module.setting.optimal_revenue,
         "bound": bound,
+        "observed": module.setting.observed,
     }
     report.save_misreports(run.folder / "misreports.npz")
     write_json(run.folder / RESULT, result)

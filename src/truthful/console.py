@@ -20,6 +20,8 @@ from truthful.settings import Setting
 
 SECONDS_BETWEEN_LINES = 10.0
 """Where the output is no terminal, a line so often stands in for a progress bar."""
+SPLIT = ", {auctions} auctions of {file}: {train} to train on, {held_out} held out, {audit} to audit"
+"""Where observed valuations come from."""
 
 
 def show_choices(console: Console, result: dict[str, Any], setting: Setting, facts: dict[str, str]) -> None:
@@ -61,6 +63,7 @@ def describe(setting: Setting) -> str:
     return (
         f"{setting.n_bidders} {bidders} x {setting.n_items} {items}, {setting.demand} demand, {support}"
         f"{'' if setting.convex_support else ', support not convex'}"
+        f"{'' if setting.observed is None else SPLIT.format(**setting.observed)}"
     )
 
 
@@ -110,13 +113,16 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     for name in ours:
         table.add_row(name, *(cells.get(name, "") for cells in columns.values()))
     console.print(table)
+    observed = audit["observations"]
+    profiles = "profiles" if observed is None else f"of {observed} observed auctions"
     console.print(
-        f"regret: mean over bidders, {audit['samples']} profiles; a lower bound, audit={audit['tier']}: "
+        f"regret: mean over bidders, {audit['samples']} {profiles}; a lower bound, audit={audit['tier']}: "
         f"{audit['search']}.",
         style="dim",
     )
     if audit["revenue_samples"] != audit["samples"]:
-        console.print(f"revenue: {audit['revenue_samples']} profiles of its own.", style="dim")
+        own = "profiles of its own" if observed is None else profiles
+        console.print(f"revenue: {audit['revenue_samples']} {own}.", style="dim")
     if optimum is None:
         console.print(
             f"bound on truthful auctions: {result['bound']['method']}, docs/bounds.md."

@@ -88,6 +88,14 @@ def method_hash(config: dict[str, Any]) -> str:
     return recipe_hash(config | rest)
 
 
+def file_digest(path: Path) -> str:
+    """sha256 of a file's content. Raises ValueError if there is no such file."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}; paths are relative to the working directory, {Path.cwd()}")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically: a reader sees the old one or the whole new one."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -10,6 +10,7 @@ from truthful.app.building import (
     build_trained,
     describe_choices,
     differs_from_file,
+    pin_data,
     plain,
     whole_number,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "describe_choices",
     "differs_from_file",
     "open_run",
+    "pin_data",
     "plain",
     "run_script",
     "save_configuration",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from truthful.errors import UserError, nearest
+from truthful.results import file_digest
 
 if TYPE_CHECKING:
     from truthful.mechanisms import Mechanism
@@ -43,6 +44,18 @@ def build(config: dict[str, Any], name: str, **arguments: Any) -> Any:
     except InstantiationException as error:
         cause = error.__cause__
         raise UserError(str(cause) if isinstance(cause, ValueError) else f"{name}: {cause or error}") from error
+
+
+def pin_data(setting: DictConfig | dict[str, Any] | None) -> None:
+    """Put the digest of the file that a setting's node names into it, unless there is one: so hashes cover the data.
+
+    A file that is not there is a UserError.
+    """
+    if setting is not None and setting.get("file") and setting.get("sha256") is None:
+        try:
+            setting["sha256"] = file_digest(Path(str(setting["file"])))
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def build_mechanism(config: dict[str, Any], setting: Setting) -> Mechanism:

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from truthful.app.building import plain
+from truthful.app.building import pin_data, plain
 from truthful.errors import UserError
 from truthful.results import CHECKPOINT, RESULT, config_hash, flatten, volatile_part, write_text
 
@@ -128,6 +128,8 @@ def open_run(composed: DictConfig) -> Run:
         raise UserError(
             f"{shown(folder)} has results but no .hydra/config.yaml to continue from; choose another folder"
         )
+    if composed.resume in (None, "auto"):
+        pin_data(composed.setting)
     if composed.resume is None:
         if saved_config.exists() or has_results:
             raise UserError(

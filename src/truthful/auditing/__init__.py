@@ -41,7 +41,7 @@ def audit(
     journal: Path | str | None = None,
     progress: Progress | None = None,
 ) -> AuditReport:
-    """Audit a mechanism on `samples` fresh profiles of the setting.
+    """Audit a mechanism on `samples` fresh profiles of the setting; of observed ones, on as many as there are at most.
 
     Args:
         mechanism: on any device; left as it is. Any callable of bids (rows, n, m) that returns an `Outcome` or
@@ -69,9 +69,11 @@ def audit(
     check_audit(tier, samples, seed, revenue_samples)
     if not isinstance(setting, Setting):
         raise ValueError(f"setting must be a Setting such as truthful.settings.UniformBox, got {setting!r}")
-    audited = as_mechanism(mechanism, setting)
+    drawn = setting.part(stream)
+    asked, samples = samples, drawn.at_most(samples)
+    audited = as_mechanism(mechanism, drawn)
     preset = TIERS[tier]
-    values = setting.part(stream).sample(samples, generator(seed, stream)).to(device_of(audited))
+    values = drawn.sample(samples, generator(seed, stream)).to(device_of(audited))
     attack = preset.attack(setting.n_items)
     n_seeds = attack.seeds + 1 if isinstance(attack, Portfolio) else 1
     seeds = torch.randint(2**31, (n_seeds,), generator=generator(seed, stream, 1)).tolist()
@@ -111,13 +113,14 @@ def audit(
         seed=seed,
         setting=setting,
         values=profiles,
+        observations=drawn.observations,
         earned=earned,
         found=found,
         played=played,
         certificate=certificate,
         upper=upper,
         seconds=kept.seconds,
-        flags=find_flags(exact, setting, profiles, outcome, earned, found, certificate, bound),
+        flags=find_flags(exact, setting, profiles, outcome, earned, found, certificate, bound, asked),
     )
     kept.save()
     return report
@@ -155,6 +158,7 @@ def _identity(
     elsewhere = _outcome(mechanism, others[:, :256].flatten(0, 1))
     parts = [
         *(repr(part) for part in (preset, seed, stream, setting.shape, type(setting), torch.__version__)),
+        repr(setting.observed),
         *(part.cpu() for part in (setting.low, setting.high, profiles, *mechanism.state_dict().values())),
         *(part.cpu() for each in (outcome, elsewhere) for part in (each.allocation, each.payment)),
     ]

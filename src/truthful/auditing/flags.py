@@ -35,6 +35,7 @@ FLAGS = {
     "zero_gradients": "utilities have no slope (prices, or saturation): only points and a gradient-free search count",
     "gradients_mislead": "a gradient-free search found more than ascents (kinks or jumps)",
     "single_precision": "the mechanism does not take float64: gains are known to about 1e-6 only",
+    "few_observations": "fewer auctions were observed than audit.samples asks for; the errors are those of so few",
     "not_certified": "there is no certificate for this kind of mechanism: its regret has no upper bound here",
     "open": "the certificate left instances open: their upper bounds are further than eps from the lower ones",
 }
@@ -51,6 +52,7 @@ def find_flags(
     found: Findings,
     certificate: dict[str, Any] | None,
     bound: float | None,
+    asked: int,
 ) -> list[str]:
     """The names of the doubts, most serious first.
 
@@ -63,6 +65,7 @@ def find_flags(
         found: by the attack.
         certificate: what it says, if there is one.
         bound: upper bound on the revenue of truthful auctions, if one is known.
+        asked: the number of profiles that was asked for.
     """
     scale = float(setting.high.max())
     slack = TOLERANCE * scale
@@ -89,6 +92,7 @@ def find_flags(
         "zero_gradients": found.has_gradient and found.zero_gradient_share > 0.5,
         "gradients_mislead": found.has_gradient and found.compass_share > 0.05,
         "single_precision": isinstance(mechanism, ForeignMechanism) and mechanism.single_precision,
+        "few_observations": asked > len(values),
         "not_certified": certificate is not None and certificate["method"] == "none",
         "open": certificate is not None and _open(certificate),
     }

@@ -50,6 +50,8 @@ class AuditReport:
     """What the tier's numbers may be used for."""
     statement: str
     samples: int
+    observations: int | None
+    """With observed valuations, how many auctions the profiles come from, none of them twice; None: fresh draws."""
     seed: int
     revenue: float
     revenue_se: float
@@ -131,6 +133,7 @@ def make_report(
     seed: int,
     setting: Setting,
     values: Float[Tensor, "b n m"],
+    observations: int | None,
     earned: Earnings,
     found: Findings,
     played: Float[Tensor, "b"],
@@ -145,6 +148,7 @@ def make_report(
         tier, seed: of the audit.
         setting: gives the support.
         values: the profiles, in float64.
+        observations: the auctions that there are to draw them from, if they are observed ones.
         earned: revenue of truthful reports.
         found: by the attack.
         played: revenue of each profile when misreports are played.
@@ -168,6 +172,7 @@ def make_report(
         promise=tier.promise,
         statement=LOWER_BOUND,
         samples=samples,
+        observations=observations,
         seed=seed,
         revenue=earned.mean,
         revenue_se=earned.standard_error,

@@ -40,6 +40,8 @@ class Setting(ABC):
     """Whether permuting the bidders leaves the law of the valuations as it is."""
     exchangeable_items: bool = False
     """Whether permuting the items, for all bidders alike, does."""
+    observations: int | None = None
+    """With observed valuations, how many independent profiles there are: a larger draw repeats some."""
 
     def __init__(self, n_bidders: int, n_items: int, low: Bound, high: Bound, demand: str) -> None:
         for name, number in (("n_bidders", n_bidders), ("n_items", n_items)):
@@ -98,6 +100,15 @@ class Setting(ABC):
         Training draws from `part(Stream.TRAIN)`, audits from that of their own stream.
         """
         return self
+
+    @property
+    def observed(self) -> dict[str, Any] | None:
+        """Where observed valuations come from, as plain types, for result.json; None for a law."""
+        return None
+
+    def at_most(self, profiles: int) -> int:
+        """So many profiles, or as many independent ones as there are."""
+        return profiles if self.observations is None else min(profiles, self.observations)
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """`low` and `high` on the device and in the precision of `like`."""
