@@ -26,7 +26,7 @@ from truthful.app import (
     shown,
     whole_number,
 )
-from truthful.ceilings import setting_key
+from truthful.ceilings import rounded_up, setting_key
 from truthful.errors import UserError
 from truthful.results import provenance, write_json
 
@@ -80,7 +80,7 @@ def bounds(composed: DictConfig) -> None:
     }
     write_json(path, card)
     console.print(
-        f"no truthful auction earns more than {found.limit:.5f} ({found.method}; estimate {found.estimate:.5f} ± "
+        f"no truthful auction earns more than {rounded_up(found.limit)} ({found.method}; estimate {found.estimate:.5f} ± "
         f"{found.standard_error:.5f}, one-sided {CONFIDENCE:.0%} limit)",
         soft_wrap=True,
     )

@@ -6,6 +6,7 @@ Reading them needs no torch: reports and training look bounds up, only `bounds.p
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ def find_bound(folder: Path, setting: dict[str, Any]) -> dict[str, Any] | None:
     key = setting_key(setting)
     found = (card["bound"] for card in read_bounds(folder) if card.get("key") == key)
     return min(found, key=lambda bound: float(bound["limit"]), default=None)
+
+
+def rounded_up(limit: float) -> str:
+    """A bound in four decimals, never below it."""
+    return f"{math.ceil(limit * 1e4 * (1 - 1e-12)) / 1e4:.4f}"
 
 
 def named_bounds(folder: Path) -> dict[str, float]:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from truthful.auditing import FLAGS
 from truthful.auditing.proving import round_up
+from truthful.ceilings import rounded_up
 from truthful.published import published_row
 from truthful.settings import Setting
 
@@ -102,7 +103,7 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         columns["published"] = published
     bound = None if result["bound"] is None else result["bound"]["limit"]
     if bound is not None and optimum is None:
-        columns["any truthful auction"] = {"revenue": f"≤ {bound:.4f}", "regret": "0"}
+        columns["any truthful auction"] = {"revenue": f"≤ {rounded_up(bound)}", "regret": "0"}
     if optimum is not None:
         zeros = {name: "0" for name in ours if "regret" in name and "times" not in name}
         columns["optimum, exact"] = zeros | {"revenue": f"{optimum:.4f}"}

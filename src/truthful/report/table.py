@@ -8,6 +8,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
+from truthful.ceilings import rounded_up
 from truthful.published import TABLE_1
 from truthful.report.rows import Row, labels
 
@@ -98,7 +99,7 @@ def _cells(row: Row, label: str, speed_up: float | None) -> dict[str, tuple[Cell
         "audit": (tier, tier),
         "samples": (samples, f"{samples:,}"),
         "revenue_samples": (row.first["audit"].get("revenue_samples", samples), ""),
-        "ceiling": (None, "-") if ceiling is None else (ceiling[0], f"{SIGNS[ceiling[1]]} {ceiling[0]:.4f}"),
+        "ceiling": (None, "-") if ceiling is None else (ceiling[0], _ceiling(*ceiling)),
         "ceiling_kind": (None if ceiling is None else ceiling[1], ""),
         "train_seconds": (seconds, "-" if seconds is None else f"{seconds:.0f}{shared}"),
         "speed_up": _number(speed_up, ".1f"),
@@ -109,6 +110,10 @@ def _cells(row: Row, label: str, speed_up: float | None) -> dict[str, tuple[Cell
         mean, error = row.audited(name), row.error(name)
         cells |= {name: (mean, f"{mean:{form}} ± {error:{form}}"), f"{name}_se": (error, "")}
     return cells
+
+
+def _ceiling(revenue: float, kind: str) -> str:
+    return f"{SIGNS[kind]} {rounded_up(revenue) if kind == 'bound' else f'{revenue:.4f}'}"
 
 
 def _published(setting: str) -> list[dict[str, tuple[Cell, str]]]:
