@@ -113,8 +113,8 @@ def test_a_known_menu_is_drawn_beside_the_auction(drawn) -> None:
         segments = {tuple(sorted(map(tuple, segment.round(6).tolist()))) for segment in lines.get_segments()}
         assert segments == {((8, 4), (8, 7)), ((4, 6), (8, 4))}
     labels = {text.get_text(): text.get_position() for text in figure.axes[2].texts}
-    assert set(labels) == {"(1/2, 1)\nfor 8", "(1, 1)\nfor 12", "nothing"}
-    assert labels["(1, 1)\nfor 12"] == pytest.approx((12, 5.5), abs=0.05)
+    assert set(labels) == {"(1/2, 1)\nat 8", "(1, 1)\nat 12", "nothing"}
+    assert labels["(1, 1)\nat 12"] == pytest.approx((12, 5.5), abs=0.05)
     assert labels["nothing"] == pytest.approx((4 + 4 / 3, 4 + 2 / 3), abs=0.05)
 
 

@@ -106,7 +106,9 @@ def _draw_optimum(rows: Any, menu: Menu, setting: Setting) -> None:
             own = values[taken == k].flatten(1)
             if len(own) > LABELLED * len(values):
                 ink = "black" if chance[item] > 0.6 else "white"
-                axes.text(*own.mean(0).tolist(), _label(chance, price), color=ink, fontsize=8, ha="center", va="center")
+                axes.text(
+                    *own.mean(0).tolist(), _label(chance, price), color=ink, fontsize=7.5, ha="center", va="center"
+                )
     for axes in rows.flat:
         lines = LineCollection(inner_edges(regions, support), colors="white", linewidths=1.2, zorder=1.5)
         lines.set_path_effects([withStroke(linewidth=2.4, foreground="black")])
@@ -116,7 +118,7 @@ def _draw_optimum(rows: Any, menu: Menu, setting: Setting) -> None:
 def _label(chance: tuple[float, ...], price: float) -> str:
     if not any(chance):
         return "nothing"
-    return f"({', '.join(map(_number, chance))})\nfor {price:.4g}"
+    return f"({', '.join(map(_number, chance))})\nat {price:.4g}"
 
 
 def _number(chance: float) -> str:
