@@ -332,7 +332,8 @@ def test_evaluate_repeats_the_audit_and_takes_other_settings(cli: Cli, tmp_path:
     for words in ("8 of 8 instances closed", "with 95 % confidence", "regret, certified"):
         assert words in answer.out
     names = {path.name for path in (tmp_path / "e").iterdir()}
-    assert names == {"result.json", "misreports.npz", "regret_tail.png", "regret_found.png", "regret_map.png"}
+    pictures = {"regret_tail.png", "regret_found.png", "regret_map.png", "allocation.png"}
+    assert names == {"result.json", "misreports.npz", *pictures}
 
 
 def test_evaluate_takes_several_runs_and_keys_of_the_setting(cli: Cli, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch.quasirandom import SobolEngine
 
 from truthful.bounds.inequality import NoBound, check_applies
 from truthful.bounds.network import minimise_network
+from truthful.bounds.program import MOST_CELLS, upper_bound
 from truthful.bounds.tables import Progress, minimise
 from truthful.settings import Setting
 from truthful.shapes import Float
@@ -23,6 +24,8 @@ CONFIDENCE = 0.99
 QUANTILE = 2.54
 """Student's t at CONFIDENCE for LEAST_REPLICATES: that many independent estimates, or more, are behind every error."""
 LEAST_REPLICATES = 20
+FEWEST_CELLS = 7
+"""Coarser linear programs are worse than flows."""
 CHUNK = 512
 """Profiles that are evaluated together."""
 
@@ -143,6 +146,29 @@ class FlowNetworks(BoundMethod):
             drawn.append(torch.cat(parts).mean())
             progress(0.8 + 0.2 * (k + 1) / LEAST_REPLICATES)
         return _limit(torch.stack(drawn), each * LEAST_REPLICATES, f"flows from a network of width {self.width}")
+
+
+class LinearProgram(BoundMethod):
+    """A linear program over averages of a single bidder's utility, for uniform values: `program.py`. It uses convexity.
+
+    Args:
+        cells: in each direction, at most; fewer where there are more than two items.
+    """
+
+    def __init__(self, cells: int) -> None:
+        self.cells = cells
+
+    def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
+        """The bound. Raises NoBound unless there is one bidder with independent uniform values, and few items."""
+        cells = min(self.cells, int(MOST_CELLS ** (1 / setting.n_items) + 1e-9))
+        if cells < FEWEST_CELLS:
+            raise NoBound(f"the linear program is for few items, got {setting.n_items}")
+        try:
+            upper = upper_bound(setting, cells).upper
+        except ValueError as reason:
+            raise NoBound(str(reason)) from reason
+        progress(1.0)
+        return Bound(upper, upper, 0.0, 0, f"linear program over {cells} cells of each value")
 
 
 class Tightest(BoundMethod):
