@@ -80,8 +80,8 @@ def bounds(composed: DictConfig) -> None:
     }
     write_json(path, card)
     console.print(
-        f"no truthful auction earns more than {rounded_up(found.limit)} ({found.method}; estimate {found.estimate:.5f} ± "
-        f"{found.standard_error:.5f}, one-sided {CONFIDENCE:.0%} limit)",
+        f"no truthful auction earns more than {rounded_up(found.limit)}: {found.method}; estimate "
+        f"{found.estimate:.5f} ± {found.standard_error:.5f}, one-sided {CONFIDENCE:.0%} limit",
         soft_wrap=True,
     )
     if optimum is not None:
