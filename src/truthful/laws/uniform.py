@@ -34,3 +34,7 @@ class Uniform(Law):
         """Constant."""
         inside = (values >= self.low) & (values <= self.high)
         return torch.where(inside, 1 / (self.high - self.low), 0.0).to(values)
+
+    def describe(self) -> str:
+        """U[low, high]."""
+        return f"U[{self.low:g}, {self.high:g}]"
