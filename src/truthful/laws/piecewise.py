@@ -64,7 +64,7 @@ class PiecewiseUniform(Law):
 
     def quantile(self, unit: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Piecewise linear, with a jump at each gap."""
-        weight = torch.tensor(self.weights).to(unit)
+        weight = torch.tensor(self.weights, dtype=torch.float64).to(unit)
         low, high = torch.tensor(self.intervals, dtype=torch.float64).to(unit).unbind(-1)
         upto = torch.tensor(self.weights, dtype=torch.float64).cumsum(0).to(unit)
         k = torch.searchsorted(upto[:-1], unit)
