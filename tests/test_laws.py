@@ -223,7 +223,7 @@ def test_a_description_is_short(law: Law) -> None:
 
 
 class WithoutDensity(of_torch.Distribution):
-    arg_constraints: dict = {}
+    """Has none of the methods of a distribution."""
 
 
 WRONG = [

@@ -53,11 +53,11 @@ class Discrete(Law):
     def cdf(self, values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """A step at each atom."""
         upto = torch.cat([torch.zeros(1, dtype=torch.float64), self._upto])
-        return upto.to(values)[torch.searchsorted(torch.tensor(self.atoms).to(values), values, right=True)]
+        return upto.to(values)[torch.searchsorted(torch.tensor(self.atoms).to(values), values.contiguous(), right=True)]
 
     def quantile(self, unit: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """A step function."""
-        return torch.tensor(self.atoms).to(unit)[torch.searchsorted(self._upto[:-1].to(unit), unit)]
+        return torch.tensor(self.atoms).to(unit)[torch.searchsorted(self._upto[:-1].to(unit), unit.contiguous())]
 
     def project(self, values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The nearest atom; the lower one of two."""

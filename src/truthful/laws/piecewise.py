@@ -67,7 +67,7 @@ class PiecewiseUniform(Law):
         weight = torch.tensor(self.weights, dtype=torch.float64).to(unit)
         low, high = torch.tensor(self.intervals, dtype=torch.float64).to(unit).unbind(-1)
         upto = torch.tensor(self.weights, dtype=torch.float64).cumsum(0).to(unit)
-        k = torch.searchsorted(upto[:-1], unit)
+        k = torch.searchsorted(upto[:-1], unit.contiguous())
         share = ((unit - upto[k] + weight[k]) / weight[k]).clamp(0, 1)
         return torch.minimum(torch.maximum(low[k] + share * (high[k] - low[k]), low[k]), high[k])
 

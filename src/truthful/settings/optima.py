@@ -149,7 +149,7 @@ def _by_size(scale: float, m: int) -> Menu:
     return tuple((chosen, scale * prices[round(sum(chosen)) - 1]) for chosen in sets)
 
 
-def _scale(laws: Sequence[Law], pattern: Sequence[float]) -> float | None:
+def _scale(laws: Sequence[Law], pattern: Sequence[int]) -> float | None:
     """s if the laws are U[s a, s b] with a, b, ... from `pattern`; None if they are not, whatever s."""
     if not all(isinstance(law, Uniform) for law in laws):
         return None

@@ -92,11 +92,11 @@ def straight_jacket_revenue(m: int) -> float:
 
     def above(t: float) -> float:
         """P(u > t)."""
-        return 1 - polymatroid_volume([min(k, price + t) for k, price in enumerate(prices, 1)])
+        return 1 - polymatroid_volume([min(float(k), price + t) for k, price in enumerate(prices, 1)])
 
     def above_on_face(t: float) -> float:
         """The same where the first value is 1, for t of at least 1 - p_1, the least utility there."""
-        return 1 - polymatroid_volume([min(k, price + t - 1) for k, price in enumerate(prices[1:], 1)])
+        return 1 - polymatroid_volume([min(float(k), price + t - 1) for k, price in enumerate(prices[1:], 1)])
 
     face = 1 - prices[0] + _integral(above_on_face, breaks, m - 1)
     return m * face - (m + 1) * _integral(above, [0.0, *breaks], m)
