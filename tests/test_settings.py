@@ -287,6 +287,12 @@ def test_a_description_says_the_law() -> None:
     assert describe(mixed).endswith("values U[0, 1] x exponential of mean 1 on [0, 20] (bidder 1)")
 
 
+def test_a_misreporter_refuses_a_discrete_support() -> None:
+    with pytest.raises(ValueError, match="on a discrete support they have none; use regret=standard"):
+        regret_mode("misreporter").prepare(load("yao"), None, torch.Generator())
+    regret_mode("misreporter").prepare(load("two_intervals"), None, torch.Generator())
+
+
 def test_an_audit_of_a_discrete_support_finds_the_best_report() -> None:
     setting = load("yao")
     for seed in range(3):

@@ -58,7 +58,7 @@ def polymatroid_volume(prices: Sequence[float]) -> float:
 def straight_jacket_prices(m: int) -> tuple[float, ...]:
     """p_1, ..., p_m for values in [0, 1], to double precision.
 
-    From m = 5 on the prices of the largest sets fall: there p_4 = 1.93 and p_5 = 1.92, so nobody buys exactly four.
+    From m = 5 on the prices of the largest sets fall: there p_4 = 2.0005 and p_5 = 1.9856, so nobody buys exactly four.
     They are defined, but not known to be optimal, beyond m = 6.
 
     Raises:
