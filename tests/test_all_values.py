@@ -13,8 +13,9 @@ from truthful.auditing.certificate import certify
 from truthful.auditing.outcome_tree import OutcomeTree
 from truthful.auditing.pair_search import PairSearch, multilinear
 from truthful.auditing.reported import ReportedUtility
+from truthful.laws import PiecewiseUniform
 from truthful.mechanisms import RegretNet, SecondPrice
-from truthful.settings import Setting, UniformBox, UniformUnion
+from truthful.settings import Independent, Setting, UniformBox
 
 F64 = torch.float64
 SETTINGS = [
@@ -169,7 +170,7 @@ def test_a_kink_of_the_best_response_does_no_harm() -> None:
 
 def test_a_support_with_gaps() -> None:
     """The upper bound holds for the box round the support; value and misreport lie in the support itself."""
-    setting = UniformUnion(2, 2, [[0.0, 0.2], [0.7, 1.0]], "additive")
+    setting = Independent(2, 2, PiecewiseUniform([[0.0, 0.2], [0.7, 1.0]], [0.2, 0.3]), "additive")
     mechanism, bids = network(setting, scale=2.0), opponents(setting)
     found = certify_all_values(mechanism, setting, bids, 0, 1e-3, 2_000, 50_000)
     assert grid_regret(mechanism, setting, bids, 0) <= found.upper

@@ -17,8 +17,9 @@ from truthful.auditing.instances import Instances
 from truthful.auditing.journal import Journal
 from truthful.auditing.many_starts import many_starts
 from truthful.auditing.tiers import FAST, STRONG, ManyStarts
+from truthful.laws import PiecewiseUniform
 from truthful.mechanisms import Mechanism
-from truthful.settings import Setting, UniformBox, UniformUnion
+from truthful.settings import Independent, Setting, UniformBox
 
 
 def instances(mechanism: Mechanism, setting: Setting, samples: int, seed: int = 0, double: bool = False) -> Instances:
@@ -146,7 +147,7 @@ def test_order_and_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_seeds_differ_and_repeat() -> None:
-    setting = UniformUnion(2, 2, [[0.0, 0.3], [0.7, 1.0]], "additive")
+    setting = Independent(2, 2, PiecewiseUniform([[0.0, 0.3], [0.7, 1.0]], [0.3, 0.3]), "additive")
     mechanism = network(setting, scale=3.0)
     values = setting.sample(30, torch.Generator().manual_seed(0))
     one, same, other = (attack(setting, values, mechanism, seed) for seed in (5, 5, 8))

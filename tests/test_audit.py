@@ -10,8 +10,9 @@ from tests.conftest import ROOT, network
 from truthful import audit, auditing
 from truthful.auction import Outcome, deviation_utility, utility
 from truthful.auditing import journal, proving
+from truthful.laws import PiecewiseUniform
 from truthful.mechanisms import FirstPrice, Mechanism, RegretNet, SecondPrice
-from truthful.settings import UniformBox, UniformUnion
+from truthful.settings import Independent, UniformBox
 from truthful.streams import Stream, generator
 
 
@@ -334,7 +335,7 @@ def test_held_out_and_audit_profiles_differ(two_by_two: UniformBox) -> None:
 
 
 def test_misreports_stay_in_a_support_with_gaps() -> None:
-    setting = UniformUnion(2, 2, [[0.0, 0.3], [0.7, 1.0]], "additive")
+    setting = Independent(2, 2, PiecewiseUniform([[0.0, 0.3], [0.7, 1.0]], [0.3, 0.3]), "additive")
     report = audit(network(setting, scale=2.0), setting, "fast", 100, 0)
     assert "misreport_outside_support" not in report.flags
     assert report.regret > 0

@@ -11,8 +11,9 @@ from truthful.auditing.certificate import Certificate, certify
 from truthful.auditing.relaxation import RELAXATIONS
 from truthful.auditing.reported import ReportedUtility, largest
 from truthful.auditing.zonotope import Form, box_form, pairs
+from truthful.laws import PiecewiseUniform
 from truthful.mechanisms import RegretNet, SecondPrice
-from truthful.settings import Setting, UniformBox, UniformUnion
+from truthful.settings import Independent, Setting, UniformBox
 
 F64 = torch.float64
 
@@ -234,7 +235,7 @@ def test_a_radius_restricts_the_reports() -> None:
 
 def test_a_support_with_gaps() -> None:
     """The upper bound holds for the box round the support; the misreport lies in the support itself."""
-    setting = UniformUnion(2, 2, [[0.0, 0.2], [0.7, 1.0]], "additive")
+    setting = Independent(2, 2, PiecewiseUniform([[0.0, 0.2], [0.7, 1.0]], [0.2, 0.3]), "additive")
     values, bidder, truth = instances(setting, 4)
     found = certify(network(setting), setting, values, bidder, truth, 1e-3, 5000)
     everyone = found.misreport.unsqueeze(1).expand(-1, 2, -1)

@@ -224,7 +224,7 @@ def test_a_stopped_run_ends_with_the_same_weights(how: signal.Signals, tmp_path:
 
 
 MISTAKES = [
-    ("setting=z", "there is no setting=z; options: a, b, c"),
+    ("setting=z", "there is no setting=z; options: a, asymmetric_5x1, b, beta_2x2, c"),
     ("settin=a", "there is no 'settin' to override; did you mean setting?"),
     ("setting.n_bidder=3", "did you mean setting.n_bidders?"),
     ("n_bidders=3", "did you mean setting.n_bidders?"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from truthful.data import FixedSample, FreshSamples, StratifiedSamples
-from truthful.settings import UniformBox, UniformUnion
+from truthful.settings import Setting, UniformBox
 from truthful.streams import Stream, generator
 
 
@@ -67,9 +67,15 @@ def test_stratified_batches_estimate_a_mean_better_and_without_bias(two_by_two: 
     assert float(better.std()) < 0.5 * float(plain.std())
 
 
+class Observed(UniformBox):
+    """A setting whose law is not known as a function of uniform numbers."""
+
+    quantile = Setting.quantile
+
+
 def test_stratified_batches_need_a_law_by_quantiles() -> None:
     with pytest.raises(ValueError, match="use data=fresh or data=fixed"):
-        StratifiedSamples().prepare(UniformUnion(2, 2, [[0.0, 0.3], [0.7, 1.0]], "additive"), 8, 0)
+        StratifiedSamples().prepare(Observed(2, 2, 0.0, 1.0, "additive"), 8, 0)
 
 
 def test_streams_and_steps_never_share_a_state() -> None:

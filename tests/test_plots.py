@@ -8,7 +8,8 @@ from tests.conftest import Answer, network
 from truthful import plots
 from truthful.auction import Outcome
 from truthful.mechanisms import Mechanism
-from truthful.settings import Optimum, Setting, UniformBox, UniformUnion
+from truthful.laws import PiecewiseUniform
+from truthful.settings import Independent, Optimum, Setting, UniformBox
 from truthful.settings.regions import area, box_corners, inner_edges, menu_regions
 
 MANELLI_VINCENT = UniformBox(1, 2, 0.0, 1.0, "additive")
@@ -122,7 +123,7 @@ def test_a_known_menu_is_drawn_beside_the_auction(drawn) -> None:
     ("setting", "hidden"),
     [
         (Triangle(1, 2, 0.0, 1.0, "additive"), [(0.9, 0.9)]),
-        (UniformUnion(2, 2, [[0.0, 0.3], [0.7, 1.0]], "additive"), [(0.5, 0.5), (0.1, 0.5)]),
+        (Independent(2, 2, PiecewiseUniform(((0.0, 0.3), (0.7, 1.0)), (0.3, 0.3)), "additive"), [(0.5, 0.5), (0.1, 0.5)]),
     ],
 )
 def test_values_that_cannot_be_are_covered(setting: Setting, hidden: list[tuple[float, float]], drawn) -> None:

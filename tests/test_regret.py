@@ -8,6 +8,7 @@ from tests.conftest import CONF, network, regret_mode
 from tests.test_training import fit, make
 from truthful.auction import deviation_utility, utility
 from truthful.data import FixedSample
+from truthful.laws import PiecewiseUniform
 from truthful.regret import (
     AdamStep,
     BetterOf,
@@ -31,7 +32,7 @@ from truthful.regret import (
 )
 from truthful.regret.ascent import gradient_at_truth, utility_and_gradient
 from truthful.regret.probing import tilted
-from truthful.settings import Setting, UniformBox, UniformUnion
+from truthful.settings import Independent, Setting, UniformBox
 
 ALL = torch.Generator
 
@@ -462,7 +463,7 @@ def test_a_misreporter_learns_to_lie(two_by_two: UniformBox) -> None:
 
 
 def test_a_local_mode_refuses_a_support_that_is_not_convex() -> None:
-    gaps = UniformUnion(2, 2, [[0.0, 0.3], [0.7, 1.0]], "additive")
+    gaps = Independent(2, 2, PiecewiseUniform([[0.0, 0.3], [0.7, 1.0]], [0.3, 0.3]), "additive")
     with pytest.raises(ValueError, match=r"not convex.*assume_sufficient=true"):
         searched().prepare(gaps, None, torch.Generator())
     SearchedRegret(GradientAscent(1, AdamStep(0.05)), TruthfulStart(), False, True, True).prepare(

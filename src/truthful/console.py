@@ -50,19 +50,10 @@ def show_choices(console: Console, result: dict[str, Any], setting: Setting, fac
 
 def describe(setting: Setting) -> str:
     """A setting in one line."""
-    low, high = setting.low, setting.high
-    if bool((low == low[0, 0]).all()) and bool((high == high[0, 0]).all()):
-        support = f"values from {low[0, 0]:g} to {high[0, 0]:g}"
-    else:
-        support = "values from " + " x ".join(
-            f"[{a:g}, {b:g}]" for a, b in zip(low[0].tolist(), high[0].tolist(), strict=True)
-        )
-        if not bool((low == low[0]).all()) or not bool((high == high[0]).all()):
-            support += " (bidder 1)"
     bidders = "bidder" if setting.n_bidders == 1 else "bidders"
     items = "item" if setting.n_items == 1 else "items"
     return (
-        f"{setting.n_bidders} {bidders} x {setting.n_items} {items}, {setting.demand} demand, {support}"
+        f"{setting.n_bidders} {bidders} x {setting.n_items} {items}, {setting.demand} demand, {setting.describe()}"
         f"{'' if setting.convex_support else ', support not convex'}"
         f"{'' if setting.observed is None else SPLIT.format(**setting.observed)}"
     )

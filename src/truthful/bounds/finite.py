@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from truthful.auction import Outcome
+from truthful.laws import Discrete
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 from truthful.settings.base import DEMANDS
@@ -44,7 +45,7 @@ def optimal_finite(setting: Setting) -> FiniteOptimum:
 def finite_types(setting: Setting) -> tuple[tuple[Float[Tensor, "t m"], ...], Float[Tensor, "*t"]]:
     """Each bidder's types, and the probability of each profile of them (an axis for each bidder), in float64."""
     rows = setting.laws or ()
-    if not setting.independent or not rows or not all(hasattr(law, "atoms") for row in rows for law in row):
+    if not setting.independent or not rows or not all(isinstance(law, Discrete) for row in rows for law in row):
         raise ValueError(
             "a table of all types needs independent values with finitely many atoms each, got "
             f"{type(setting).__name__} with laws {rows or 'unknown'}"

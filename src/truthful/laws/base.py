@@ -41,3 +41,7 @@ class Law(ABC):
     def kinks(self) -> tuple[float, ...]:
         """Points inside (low, high) where the density jumps or has a kink, for quadratures; atoms of a discrete law."""
         return ()
+
+    def describe(self) -> str:
+        """The law in a few words."""
+        return f"{type(self).__name__} on [{self.low:g}, {self.high:g}]"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from truthful.laws.base import Law
@@ -33,4 +32,8 @@ class Uniform(Law):
     def density(self, values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Constant."""
         inside = (values >= self.low) & (values <= self.high)
-        return torch.where(inside, 1 / (self.high - self.low), 0.0).to(values)
+        return inside.to(values) / (self.high - self.low)
+
+    def describe(self) -> str:
+        """U[low, high]."""
+        return f"U[{self.low:g}, {self.high:g}]"

@@ -45,7 +45,12 @@ class Misreporter(RegretMode):
         self.learning_rate = positive("regret.learning_rate", learning_rate)
 
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
-        """Draw the network."""
+        """Draw the network. Raises ValueError if the support is discrete: its projection has no slope to learn by."""
+        if not setting.project(setting.low.clone().requires_grad_()).requires_grad:
+            raise ValueError(
+                "a misreporter learns by the slope of its reports, and on a discrete support they have none; use "
+                "regret=standard"
+            )
         sizes = [setting.n_bidders * setting.n_items, *[self.width] * self.depth]
         layers = [layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), nn.Tanh())]
         self.network = nn.Sequential(*layers, nn.Linear(self.width, sizes[0]))

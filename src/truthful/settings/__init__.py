@@ -2,8 +2,10 @@
 
 from truthful.settings.base import Setting
 from truthful.settings.box import UniformBox
+from truthful.settings.common_factor import CommonFactor
 from truthful.settings.empirical import Empirical
+from truthful.settings.independent import Independent
 from truthful.settings.optimum import Optimum
-from truthful.settings.union import UniformUnion
+from truthful.settings.simplex import Simplex
 
-__all__ = ["Empirical", "Optimum", "Setting", "UniformBox", "UniformUnion"]
+__all__ = ["CommonFactor", "Empirical", "Independent", "Optimum", "Setting", "Simplex", "UniformBox"]

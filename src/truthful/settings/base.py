@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from truthful.laws import Law
+from truthful.laws import Law, Uniform
+from truthful.settings.optima import independent_optimum
 from truthful.settings.optimum import Optimum
 from truthful.shapes import Float
 from truthful.streams import Stream
@@ -79,6 +80,13 @@ class Setting(ABC):
     def project(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
         """The nearest point of each bidder's support. Misreports are kept in the support with it."""
 
+    def density(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b"] | None:
+        """Joint density of a profile, of all its n m values at once; 0 outside the support.
+
+        None where the law has no density, or where it is not known.
+        """
+        return None
+
     @property
     def shape(self) -> dict[str, Any]:
         """What a mechanism needs to know of a setting, by the names of its arguments."""
@@ -86,12 +94,14 @@ class Setting(ABC):
 
     @property
     def optimum(self) -> Optimum | None:
-        """The optimal DSIC and IR auction where it is known exactly, else None."""
-        return None
+        """The optimal DSIC and IR auction where a theorem gives it, else None. It follows the laws of the values."""
+        if self.laws is None or not self.independent:
+            return None
+        return independent_optimum(self.laws, self.demand)
 
     @property
     def optimal_revenue(self) -> float | None:
-        """Revenue of the optimal DSIC and IR auction where it is known exactly, else None."""
+        """Revenue of the optimal DSIC and IR auction where a theorem gives it, else None."""
         return None if self.optimum is None else self.optimum.revenue
 
     def part(self, stream: Stream) -> Setting:
@@ -110,12 +120,26 @@ class Setting(ABC):
         """So many profiles, or as many independent ones as there are."""
         return profiles if self.observations is None else min(profiles, self.observations)
 
+    def describe(self) -> str:
+        """The law of the values in a few words."""
+        if self.laws is None or all(isinstance(law, Uniform) for row in self.laws for law in row):
+            return describe_box(self.low, self.high)
+        if len(set(sum(self.laws, ()))) == 1:
+            return f"values {self.laws[0][0].describe()}"
+        text = "values " + " x ".join(law.describe() for law in self.laws[0])
+        return text if len(set(self.laws)) == 1 else f"{text} (bidder 1)"
+
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """`low` and `high` on the device and in the precision of `like`."""
         key = (like.device, like.dtype)
         if key not in self._bounds:
             self._bounds[key] = (self.low.to(like), self.high.to(like))
         return self._bounds[key]
+
+
+def exchangeable(laws: tuple[tuple[Law, ...], ...]) -> tuple[bool, bool]:
+    """Whether bidders, and whether items, are exchangeable under these laws, if nothing else tells them apart."""
+    return len(set(laws)) == 1, all(len(set(row)) == 1 for row in laws)
 
 
 def broadcast_bound(name: str, bound: Bound, n_bidders: int, n_items: int) -> Float[Tensor, "n m"]:
@@ -133,3 +157,12 @@ def broadcast_bound(name: str, bound: Bound, n_bidders: int, n_items: int) -> Fl
     if not fits or not bool(tensor.isfinite().all()):
         raise ValueError(f"{name} must be {expected}, got {bound!r}")
     return tensor.expand(n_bidders, n_items).clone()
+
+
+def describe_box(low: Float[Tensor, "n m"], high: Float[Tensor, "n m"]) -> str:
+    """The box from low to high in a few words."""
+    if bool((low == low[0, 0]).all()) and bool((high == high[0, 0]).all()):
+        return f"values from {low[0, 0]:g} to {high[0, 0]:g}"
+    ends = zip(low[0].tolist(), high[0].tolist(), strict=True)
+    text = "values from " + " x ".join(f"[{a:g}, {b:g}]" for a, b in ends)
+    return text if bool((low == low[0]).all()) and bool((high == high[0]).all()) else f"{text} (bidder 1)"

@@ -1,4 +1,4 @@
-"""What is known exactly about the best truthful auction of a setting."""
+"""What a theorem says about the best truthful auction of a setting."""
 
 from __future__ import annotations
 
@@ -19,3 +19,5 @@ class Optimum:
     """The auction, by its name in conf/mechanism."""
     menu: Menu | None = None
     """With one bidder, its menu, where that is finite and known."""
+    error: float = 0.0
+    """How far `revenue` may be off, rounding aside: by a quadrature, or as the theorem is for almost these laws."""
