@@ -6,6 +6,7 @@ v - (1 - F(v)) / f(v) is -R'(u); the ironed one is minus the slope of the concav
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ CELLS = 512
 
 FLOOR = -1000.0
 """Virtual values below this multiple of the highest value are cut: they may be infinite, and never sell."""
+
+APART = 1e-6
+"""Knots are no nearer to each other than this share of the range: a hull of neighbours would iron their rounding."""
 
 TAIL = 1e-12
 """Beyond the value that is exceeded with this chance, 1 - F is rounding: the table is linear from there on."""
@@ -52,7 +56,7 @@ class IronedLaw:
 
     def virtual_value(self, values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Ironed virtual values; in a gap of the support those of the value below."""
-        inside = self._curve()(values.double().unsqueeze(-1)).squeeze(-1)
+        inside: Tensor = self._curve()(values.double().unsqueeze(-1)).squeeze(-1)
         if not has_atoms(self.law):
             exact = virtual_value(self.law, values.double())
             flat = torch.zeros_like(values, dtype=torch.bool)
@@ -131,7 +135,7 @@ def _iron_atoms(law: Law) -> IronedLaw:
     corners = _hull(below, revenue)
     virtual = torch.empty_like(values)
     ironed: list[Interval] = []
-    for a, b in zip(corners[:-1], corners[1:], strict=True):
+    for a, b in itertools.pairwise(corners):
         virtual[a:b] = -(revenue[b] - revenue[a]) / (below[b] - below[a])
         if b - a > 1:
             ironed.append((float(values[a]), float(values[b - 1]), float(virtual[a])))
@@ -143,9 +147,10 @@ def _iron_atoms(law: Law) -> IronedLaw:
 def _iron_density(law: Law) -> IronedLaw:
     kinks = torch.tensor(sorted(law.kinks), dtype=torch.float64)
     ends = torch.tensor([law.low, *kinks.tolist(), law.high], dtype=torch.float64)
-    even = [torch.linspace(a, b, CELLS + 1, dtype=torch.float64) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    grid = torch.cat([*even, law.quantile(torch.linspace(0, 1, CELLS + 1, dtype=torch.float64)), ends])
-    grid = grid.clamp(law.low, law.high).unique()
+    even = [torch.linspace(a, b, CELLS + 1, dtype=torch.float64) for a, b in itertools.pairwise(ends)]
+    grid = torch.cat(even).unique()
+    extra = law.quantile(torch.linspace(0, 1, CELLS + 1, dtype=torch.float64)).clamp(law.low, law.high)
+    grid = torch.cat([grid, extra[_distance(extra, grid) > APART * (law.high - law.low)]]).unique()
     grid = torch.cat([grid[1 - law.cdf(grid) > TAIL], ends[-1:]])
     kinks = kinks[kinks < grid[-2]]
     ironed = _intervals(law, grid)
@@ -185,14 +190,14 @@ def _intervals(law: Law, grid: Float[Tensor, "k"]) -> list[Interval]:
 
     chance = law.cdf(grid)
     corners = _hull(chance, revenue(grid))
-    jumps = [(a, b) for a, b in zip(corners[:-1], corners[1:], strict=True) if b - a > 1 and chance[b] > chance[a]]
+    jumps = [(a, b) for a, b in itertools.pairwise(corners) if b - a > 1 and chance[b] > chance[a]]
     found = []
     for a, b in jumps:
         cells = torch.tensor([[a - 1, a + 1], [b - 1, b + 1]]).clamp(0, len(grid) - 1)
         ends = grid[torch.tensor([a, b])]
         for _ in range(4):
             slope = revenue(ends).diff() / law.cdf(ends).diff()
-            ends = _first(lambda v, s=slope: virtual_value(law, v) >= -s, *grid[cells].T)  # type: ignore[misc]
+            ends = _first(lambda v, s=slope: virtual_value(law, v) >= -s, *grid[cells].T)
         left, right = ends.tolist()
         if right > left:
             level = -float(revenue(ends).diff() / law.cdf(ends).diff())
@@ -214,6 +219,12 @@ def _hull(chance: Float[Tensor, "k"], revenue: Float[Tensor, "k"]) -> list[int]:
             corners.pop()
         corners.append(k)
     return corners
+
+
+def _distance(points: Tensor, others: Tensor) -> Tensor:
+    """From each point to the nearest of the others, which are ascending."""
+    after = torch.searchsorted(others, points).clamp(1, len(others) - 1)
+    return torch.minimum((points - others[after - 1]).abs(), (points - others[after]).abs())
 
 
 def _first(holds: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:

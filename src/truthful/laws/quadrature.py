@@ -25,8 +25,9 @@ def _rule(order: int) -> tuple[Tensor, Tensor]:
 
 
 def gauss_legendre(edges: Float[Tensor, "k"], order: int = 32) -> tuple[Float[Tensor, "q"], Float[Tensor, "q"]]:
-    """Nodes and weights of the integral over [edges[0], edges[-1]], exact for a polynomial of degree 2 order - 1
-    between each two neighbours of the ascending `edges`.
+    """Nodes and weights of an integral from the first to the last edge.
+
+    Exact for a function that is a polynomial of degree 2 order - 1 between neighbouring edges.
     """
     edges = edges.double().unique()
     nodes, weights = _rule(order)
@@ -42,7 +43,8 @@ def smooth_pieces(laws: Iterable[Law]) -> Float[Tensor, "k"]:
         points += [law.low, *law.kinks, law.high]
         if not has_atoms(law):
             points += law.quantile(tails).tolist()
-    return torch.tensor(points, dtype=torch.float64).unique()
+    distinct: Tensor = torch.tensor(points, dtype=torch.float64).unique()
+    return distinct
 
 
 def has_atoms(law: Law) -> bool:
