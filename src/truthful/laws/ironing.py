@@ -15,7 +15,7 @@ from torch import Tensor
 
 from truthful.laws.base import Law
 from truthful.laws.curve import MonotoneCurves
-from truthful.laws.quadrature import atoms, cdf_below, gauss_legendre, has_atoms
+from truthful.laws.quadrature import atoms, cdf_below, ends_and_kinks, gauss_legendre, has_atoms
 from truthful.shapes import Float
 
 CELLS = 512
@@ -118,7 +118,7 @@ def myerson_revenue(laws: Sequence[Law]) -> float:
     """
     ironed = iron_all(laws)
     knots = torch.cat([torch.zeros(1, dtype=torch.float64), *(one.virtual for one in ironed)])
-    nodes, weights = gauss_legendre(knots.clamp_min(0), order=6)
+    nodes, weights = gauss_legendre(knots.clamp_min(0).unique(), order=6)
     below = torch.ones_like(nodes)
     for one in dict.fromkeys(ironed):
         value = one.threshold(nodes)
@@ -145,8 +145,8 @@ def _iron_atoms(law: Law) -> IronedLaw:
 
 
 def _iron_density(law: Law) -> IronedLaw:
-    kinks = torch.tensor(sorted(law.kinks), dtype=torch.float64)
-    ends = torch.tensor([law.low, *kinks.tolist(), law.high], dtype=torch.float64)
+    ends = torch.tensor(ends_and_kinks(law), dtype=torch.float64)
+    kinks = ends[1:-1]
     even = [torch.linspace(a, b, CELLS + 1, dtype=torch.float64) for a, b in itertools.pairwise(ends)]
     grid = torch.cat(even).unique()
     extra = law.quantile(torch.linspace(0, 1, CELLS + 1, dtype=torch.float64)).clamp(law.low, law.high)

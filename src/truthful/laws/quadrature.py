@@ -24,15 +24,20 @@ def _rule(order: int) -> tuple[Tensor, Tensor]:
     return (nodes + 1) / 2, vectors[0] ** 2
 
 
-def gauss_legendre(edges: Float[Tensor, "k"], order: int = 32) -> tuple[Float[Tensor, "q"], Float[Tensor, "q"]]:
-    """Nodes and weights of an integral from the first to the last edge.
+def gauss_legendre(edges: Float[Tensor, "*b k"], order: int = 32) -> tuple[Float[Tensor, "*b q"], Float[Tensor, "*b q"]]:
+    """Nodes and weights of integrals, each from the first to the last of its ascending edges.
 
     Exact for a function that is a polynomial of degree 2 order - 1 between neighbouring edges.
     """
-    edges = edges.double().unique()
+    edges = edges.double()
     nodes, weights = _rule(order)
-    left, width = edges[:-1, None], edges.diff()[:, None]
-    return (left + width * nodes).flatten(), (width * weights).flatten()
+    left, width = edges[..., :-1, None], edges.diff()[..., None]
+    return (left + width * nodes).flatten(-2), (width * weights).flatten(-2)
+
+
+def ends_and_kinks(law: Law) -> list[float]:
+    """Ascending points between which the cdf is smooth."""
+    return sorted({law.low, *law.kinks, law.high})
 
 
 def smooth_pieces(laws: Iterable[Law]) -> Float[Tensor, "k"]:
@@ -40,7 +45,7 @@ def smooth_pieces(laws: Iterable[Law]) -> Float[Tensor, "k"]:
     tails = torch.tensor([*TAILS, *(1 - tail for tail in TAILS)], dtype=torch.float64)
     points = []
     for law in laws:
-        points += [law.low, *law.kinks, law.high]
+        points += ends_and_kinks(law)
         if not has_atoms(law):
             points += law.quantile(tails).tolist()
     distinct: Tensor = torch.tensor(points, dtype=torch.float64).unique()
@@ -57,7 +62,7 @@ def atoms(law: Law) -> tuple[Float[Tensor, "k"], Float[Tensor, "k"]]:
 
     Raises ValueError if it has probability elsewhere than at its ends and kinks.
     """
-    values = torch.tensor(sorted({law.low, *law.kinks, law.high}), dtype=torch.float64)
+    values = torch.tensor(ends_and_kinks(law), dtype=torch.float64)
     below, upto = cdf_below(law, values), law.cdf(values)
     expected = torch.cat([torch.zeros(1, dtype=torch.float64), upto[:-1]])
     if not torch.allclose(below, expected, atol=1e-12, rtol=0) or abs(float(upto[-1]) - 1) > 1e-12:
