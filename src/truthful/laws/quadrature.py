@@ -24,7 +24,9 @@ def _rule(order: int) -> tuple[Tensor, Tensor]:
     return (nodes + 1) / 2, vectors[0] ** 2
 
 
-def gauss_legendre(edges: Float[Tensor, "*b k"], order: int = 32) -> tuple[Float[Tensor, "*b q"], Float[Tensor, "*b q"]]:
+def gauss_legendre(
+    edges: Float[Tensor, "*b k"], order: int = 32
+) -> tuple[Float[Tensor, "*b q"], Float[Tensor, "*b q"]]:
     """Nodes and weights of integrals, each from the first to the last of its ascending edges.
 
     Exact for a function that is a polynomial of degree 2 order - 1 between neighbouring edges.

@@ -33,4 +33,4 @@ class Uniform(Law):
     def density(self, values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Constant."""
         inside = (values >= self.low) & (values <= self.high)
-        return torch.where(inside, 1 / (self.high - self.low), 0.0).to(values)
+        return torch.where(inside, torch.full_like(values, 1 / (self.high - self.low)), 0)

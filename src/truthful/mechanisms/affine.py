@@ -29,6 +29,8 @@ class _AffineMaximizer(Mechanism):
     boosts: Tensor
     """One an allocation."""
     weights: Tensor
+    named_boosts: Tensor
+    """One a name."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class _AffineMaximizer(Mechanism):
             given, checked = fit_boosts(setting, self.allocations, symmetric, design, checked, samples, seed)
         elif checked is None:
             checked = torch.ones(self.n_bidders, dtype=torch.float64)
-        self.register_buffer("parameters_by_name", given)
+        self.register_buffer("named_boosts", given)
         self.register_buffer("boosts", design @ given)
         self.register_buffer("weights", checked)
 
@@ -81,7 +83,7 @@ class _AffineMaximizer(Mechanism):
         """Boosts by name, and weights, if they were fitted."""
         if not self._found:
             return {}
-        boosts = dict(zip(self.names, self.parameters_by_name.tolist(), strict=True))
+        boosts = dict(zip(self.names, self.named_boosts.tolist(), strict=True))
         return {"boosts": boosts, "weights": self.weights.tolist()}
 
     def _sell(self, bids: Float[Tensor, "b n m"]) -> tuple[Float[Tensor, "b n m"], Float[Tensor, "b n"]]:
@@ -147,7 +149,7 @@ class AMA(_AffineMaximizer):
         owners = all_owners(**setting.shape)
         super().__init__(setting, [[orbit(row, setting)] for row in owners], boosts, weights, samples, seed)
         if self._found:
-            self.parameters_by_name -= self.boosts.min()
+            self.named_boosts -= self.boosts.min()
             self.boosts -= self.boosts.min()
 
 
@@ -158,8 +160,8 @@ class VVCA(_AffineMaximizer):
 
     Args:
         setting, weights, samples, seed: as for AMA.
-        boosts: by the name of a bidder's bundle (`allocations.bundle`): with exchangeable bidders and items the number of
-            items in it; null: those that earn most on a sample of training profiles.
+        boosts: by the name of a bidder's bundle (`allocations.bundle`): with exchangeable bidders and items the number
+            of items in it; null: those that earn most on a sample of training profiles.
     """
 
     def __init__(

@@ -21,22 +21,22 @@ CHUNK = 2**23
 
 @dataclass(frozen=True)
 class Tables:
-    """Of the sampled profiles, for each group of allocations with one boost: what decides and what is paid."""
+    """Of each group of allocations with one boost, for the sampled profiles: what decides and what is paid."""
 
-    best: Float[Tensor, "b g"]
+    best: Float[Tensor, "g b"]
     """The largest weighted welfare in the group ..."""
-    own: Float[Tensor, "n b g"]
+    own: Float[Tensor, "n g b"]
     """... each bidder's part of it, ..."""
-    without: Float[Tensor, "n b g"]
+    without: Float[Tensor, "n g b"]
     """... and the largest weighted welfare of the others."""
 
     def revenue(self, boosts: Float[Tensor, "g"], weights: Float[Tensor, "n"]) -> float:
         """Mean revenue of the sample."""
-        boosts = boosts.to(self.best)
-        most, group = (self.best + boosts).max(-1)
+        boosts = boosts.to(self.best)[:, None]
+        most, group = (self.best + boosts).max(0)
         total = 0.0
         for own, without, weight in zip(self.own, self.without, weights.tolist(), strict=True):
-            cost = (without + boosts).amax(-1) - (most - own.gather(-1, group[:, None]).squeeze(-1))
+            cost = (without + boosts).amax(0) - (most - own.gather(0, group[None]).squeeze(0))
             total += float(cost.mean(dtype=torch.float64)) / weight
         return total
 
@@ -54,13 +54,13 @@ def tabulate(
     for part in weighted.split(max(1, CHUNK // len(allocations))):
         welfare = part.flatten(-2) @ allocations.flatten(-2).T
         tops = [welfare[:, rows].max(-1) for rows in members]
-        best.append(torch.stack([top.values for top in tops], -1))
+        best.append(torch.stack([top.values for top in tops]))
         chosen = torch.stack([rows[top.indices] for rows, top in zip(members, tops, strict=True)], -1)
         held = [part[:, i] @ allocations[:, i].T for i in range(part.shape[1])]
-        own.append(torch.stack([one.gather(-1, chosen) for one in held]))
+        own.append(torch.stack([one.gather(-1, chosen).T for one in held]))
         others = [[(welfare[:, rows] - one[:, rows]).amax(-1) for rows in members] for one in held]
-        without.append(torch.stack([torch.stack(row, -1) for row in others]))
-    return Tables(torch.cat(best), torch.cat(own, 1), torch.cat(without, 1))
+        without.append(torch.stack([torch.stack(row) for row in others]))
+    return Tables(*(torch.cat(parts, -1) for parts in (best, own, without)))
 
 
 def fit_boosts(

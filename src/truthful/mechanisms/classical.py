@@ -42,7 +42,9 @@ class SecondPrice(Mechanism):
         """By quadrature, where bidders are independent."""
         columns = laws_of_items(self, setting)
         reserve = self.reserve.tolist()
-        return columns and over_items(columns, lambda item, laws: second_price_revenue(laws, reserve[item]))
+        if columns is None:
+            return None
+        return over_items(columns, lambda item, laws: second_price_revenue(laws, reserve[item]))
 
 
 class FirstPrice(Mechanism):
@@ -71,7 +73,9 @@ class FirstPrice(Mechanism):
         """By quadrature, where bidders are independent. Of truthful bids, which nobody has reason to make."""
         columns = laws_of_items(self, setting)
         reserve = self.reserve.tolist()
-        return columns and over_items(columns, lambda item, laws: first_price_revenue(laws, reserve[item]))
+        if columns is None:
+            return None
+        return over_items(columns, lambda item, laws: first_price_revenue(laws, reserve[item]))
 
 
 def second_price(bids: Float[Tensor, "*b n m"], reserve: Float[Tensor, "m"]) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from truthful.auction import Outcome
 from truthful.laws import Uniform
 from truthful.mechanisms.base import Mechanism
 from truthful.mechanisms.menu_revenue import menu_revenue
+from truthful.mechanisms.quadrature import laws_of_items
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 
@@ -104,13 +104,14 @@ class StraightJacket(Mechanism):
                 f"high {setting.high.tolist()}"
             )
         prices = torch.tensor(straight_jacket_prices(self.n_items), dtype=torch.float64)
+        self.law = law
         self.register_buffer("prices", law.high * prices)
 
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids."""
-        bid = bids.squeeze(-2)
+        bid = bids[..., 0, :]
         prices = torch.cat([self.prices.new_zeros(1), self.prices]).to(bids)
-        ranked, order = bid.sort(-1, descending=True, stable=True)
+        ranked, order = torch.sort(bid, dim=-1, descending=True, stable=True)
         worth = torch.cat([torch.zeros_like(bid[..., :1]), ranked.cumsum(-1)], -1)
         count = (worth - prices).argmax(-1)
         rank = order.argsort(-1)
@@ -118,12 +119,13 @@ class StraightJacket(Mechanism):
         return Outcome(allocation.unsqueeze(-2), prices[count].unsqueeze(-1))
 
     def exact_revenue(self, setting: Setting) -> float | None:
-        """One or two items: by quadrature."""
-        if self.n_items > 2:
+        """From volumes of polymatroids, for the setting that this auction was made for."""
+        from truthful.settings.straight_jacket import straight_jacket_revenue
+
+        columns = laws_of_items(self, setting)
+        if columns is None or not setting.independent or set(columns) != {(self.law,)}:
             return None
-        sets = torch.tensor(list(itertools.product((0.0, 1.0), repeat=self.n_items)), dtype=torch.float64)
-        prices = torch.cat([self.prices.new_zeros(1), self.prices]).double().cpu()
-        return menu_revenue(self, setting, sets, prices[sets.sum(1).long()])
+        return self.law.high * straight_jacket_revenue(self.n_items)
 
     @property
     def fitted(self) -> dict[str, Any]:

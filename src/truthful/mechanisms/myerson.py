@@ -82,8 +82,8 @@ class BundledMyerson(Mechanism):
         self.laws = _laws(self, setting)
         if not setting.independent:
             raise ValueError(
-                f"BundledMyerson needs the law of a bidder's sum of values, which is not known for the dependent values "
-                f"of {type(setting).__name__}"
+                f"BundledMyerson needs independent values, for the law of a bidder's sum of them, got "
+                f"{type(setting).__name__}"
             )
         self.curves, self._reserves = _tables([[law] for law in self._sums()])
 
@@ -112,7 +112,8 @@ class BundledMyerson(Mechanism):
 def _laws(mechanism: Mechanism, setting: Setting) -> tuple[tuple[Law, ...], ...]:
     if setting.laws is None:
         raise ValueError(
-            f"{type(mechanism).__name__} needs a setting that knows the laws of its values, got {type(setting).__name__}"
+            f"{type(mechanism).__name__} needs a setting that knows the laws of its values, got "
+            f"{type(setting).__name__}"
         )
     return setting.laws
 

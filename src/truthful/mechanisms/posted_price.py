@@ -43,7 +43,9 @@ class PostedPrice(Mechanism):
     def __init__(self, setting: Setting, prices: float | Sequence[float] | None) -> None:
         super().__init__(**setting.shape)
         self._found = prices is None
-        found = one_an_item("prices", 0.0, self.n_items) if prices is None else one_an_item("prices", prices, self.n_items)
+        found = (
+            one_an_item("prices", 0.0, self.n_items) if prices is None else one_an_item("prices", prices, self.n_items)
+        )
         self.register_buffer("prices", found)
         if prices is None:
             self.prices = self._best_prices(setting)
@@ -109,9 +111,10 @@ class PostedPrice(Mechanism):
 def _best_price(laws: Sequence[Law]) -> Float[Tensor, ""]:
     """The price of one item that earns most: the best of a grid, refined around it; a jump is met from the left."""
     points = smooth_pieces(laws)
+    fine, best = points, 0
     for _ in range(8):
         fine = torch.cat([points, *(torch.lerp(points[:-1], points[1:], k / 8) for k in range(1, 8))]).unique()
-        earned = torch.tensor([posted_price_revenue(laws, price) for price in fine.tolist()])
+        earned = torch.tensor([posted_price_revenue(laws, price) for price in fine.tolist()], dtype=torch.float64)
         best = int(earned.argmax())
         points = fine[max(0, best - 2) : best + 3]
     return fine[best]

@@ -147,12 +147,13 @@ def _choices(row: Sequence[Law], prices: Sequence[float]) -> Callable[[int, froz
     """The chance that an item is the best one of a set for a bidder, at its price: integrated over his utility."""
     edges = [smooth_pieces([law]) - price for law, price in zip(row, prices, strict=True)]
     nodes, weights = gauss_legendre(torch.cat([torch.zeros(1), *edges]).clamp_min(0).unique())
-    density = [law.density(nodes + price) for law, price in zip(row, prices, strict=True)]
     below = [law.cdf(nodes + price) for law, price in zip(row, prices, strict=True)]
 
     def chance(item: int, items: frozenset[int]) -> float:
-        others = math.prod((below[k] for k in items if k != item), start=torch.ones_like(nodes))
-        return float((weights * density[item] * others).sum())
+        density = row[item].density(nodes + prices[item])
+        assert density is not None
+        others = [below[k] for k in items if k != item]
+        return float((weights * torch.stack([density, *others]).prod(0)).sum())
 
     return chance
 

@@ -51,7 +51,7 @@ def maximise(
         spread = variances.clamp_min(1e-20).sqrt()
         normal = torch.randn(size, d, generator=generator, dtype=torch.float64)
         steps = (normal * spread) @ axes.T
-        seen = torch.tensor([objective(mean + sigma * step) for step in steps])
+        seen = torch.tensor([objective(mean + sigma * step) for step in steps], dtype=torch.float64)
         order = seen.argsort(descending=True)
         if float(seen[order[0]]) > best_seen:
             best_seen, best = float(seen[order[0]]), mean + sigma * steps[order[0]]
@@ -60,7 +60,9 @@ def maximise(
         mean = mean + sigma * move
         whitened = axes @ ((axes.T @ move) / spread)
         step_path = (1 - c_step) * step_path + math.sqrt(c_step * (2 - c_step) * effective) * whitened
-        stalled = float(step_path.norm()) / math.sqrt(1 - (1 - c_step) ** (2 * generation)) > (1.4 + 2 / (d + 1)) * expected
+        stalled = (
+            float(step_path.norm()) / math.sqrt(1 - (1 - c_step) ** (2 * generation)) > (1.4 + 2 / (d + 1)) * expected
+        )
         path = (1 - c_path) * path + (not stalled) * math.sqrt(c_path * (2 - c_path) * effective) * move
         covariance = (
             (1 - c_one - c_many) * covariance
