@@ -41,7 +41,8 @@ class Cumulative:
         breaks: points where it may be rough, or near which most of it may be; those outside (low, high) are ignored.
 
     Raises:
-        ValueError: the integral is 0, the density is not finite or smooth, or double precision is too coarse near an end to know it to `ACCURACY`.
+        ValueError: the integral is 0, the density is not finite or smooth, or double precision is too coarse near an
+            end to know it to `ACCURACY`.
     """
 
     def __init__(self, density: Callable[[Tensor], Tensor], low: float, high: float, breaks: Sequence[float]) -> None:
@@ -83,7 +84,8 @@ class Cumulative:
         edges, mass = self.edges.to(values.device), self.mass.to(values.device)
         values = values.clamp(edges[0], edges[-1])
         cell = (torch.searchsorted(edges, values.detach(), right=True) - 1).clamp(0, len(edges) - 2)
-        return (mass[cell] + self._integral(edges[cell], values) / self.total).clamp(0, 1)
+        below = (mass[cell] + self._integral(edges[cell], values) / self.total).clamp(0, 1)
+        return torch.where(values < edges[-1], below, 1)
 
     def quantile(self, unit: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         """The value with this share below it, by Newton's method, kept inside a shrinking bracket."""

@@ -145,10 +145,10 @@ class ConvolvedSum(_Sum):
         width = (self.high - self.low) / CELLS
         size = CELLS + 2 * len(self.laws)
         spectrum = torch.ones(size + 1, dtype=torch.complex128)
-        for law in self.laws:
+        for law in dict.fromkeys(self.laws):
             edges = law.low + width * torch.arange(size + 1, dtype=torch.float64)
             mass = law.cdf(edges.clamp_max(law.high)).diff()
-            spectrum *= torch.fft.rfft(mass, n=2 * size)
+            spectrum *= torch.fft.rfft(mass, n=2 * size) ** self.laws.count(law)
         mass = torch.fft.irfft(spectrum, n=2 * size)[:size].clamp_min(0)
         middles = self.low + width * (torch.arange(size, dtype=torch.float64) + len(self.laws) / 2)
         end = torch.tensor([self.high], dtype=torch.float64)

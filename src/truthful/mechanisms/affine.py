@@ -97,7 +97,7 @@ class _AffineMaximizer(Mechanism):
         without = [(welfare - weighted[:, i] @ allocations[:, i].T).amax(-1) for i in range(self.n_bidders)]
         return allocation, (torch.stack(without, -1) - others).clamp_min(0) / weights
 
-    def _by_name(self, boosts: Mapping[str, float]) -> Float[Tensor, "p"]:
+    def _by_name(self, boosts: object) -> Float[Tensor, "p"]:
         expected = f"boosts must be null, or a number for each of {', '.join(self.names)}, got {boosts!r}"
         if not isinstance(boosts, Mapping) or {str(name) for name in boosts} != set(self.names):
             raise ValueError(expected)
@@ -110,7 +110,7 @@ class _AffineMaximizer(Mechanism):
             raise ValueError(expected)
         return numbers
 
-    def _checked(self, weights: Sequence[float] | None) -> Float[Tensor, "n"] | None:
+    def _checked(self, weights: object) -> Float[Tensor, "n"] | None:
         if weights is None:
             return None
         expected = f"weights must be null, or {self.n_bidders} positive numbers (one a bidder), got {weights!r}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from truthful.mechanisms.search import maximise
+from truthful.mechanisms.cma_es import maximise
 from truthful.settings.base import Setting
 from truthful.shapes import Float, Int
 from truthful.streams import Stream, generator

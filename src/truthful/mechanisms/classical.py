@@ -94,7 +94,7 @@ def require_additive(mechanism: Mechanism) -> None:
         )
 
 
-def one_an_item(name: str, numbers: float | Sequence[float], n_items: int) -> Float[Tensor, "{n_items}"]:
+def one_an_item(name: str, numbers: object, n_items: int) -> Float[Tensor, "{n_items}"]:
     """A price of every item, or one an item, as float64. Raises ValueError if it is neither, negative or infinite."""
     expected = f"{name} must be a number of at least 0, or {n_items} (one an item), got {numbers!r}"
     try:

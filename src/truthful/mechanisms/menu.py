@@ -63,7 +63,7 @@ class Menu(Mechanism):
             return {}
         return {"entries": torch.cat([self.allocations, self.prices[:, None]], 1)[:-1].tolist()}
 
-    def _checked(self, entries: Sequence[Sequence[float]]) -> Tensor:
+    def _checked(self, entries: object) -> Tensor:
         expected = f"entries must be lists of {self.n_items} chances and a price"
         try:
             table = torch.tensor(entries, dtype=torch.float64)

@@ -38,20 +38,20 @@ def menu_revenue(
         allocations, prices: the entries, among them nothing for nothing.
     """
     columns = laws_of_items(mechanism, setting)
-    if columns is None or len(prices) > ENTRIES:
-        return None
     allocations, prices = allocations.double().cpu(), prices.double().cpu()
+    if len(prices) > ENTRIES:
+        return None
+    if type(setting).__name__ == "Simplex" and setting.n_items == 2:  # its values depend on each other
+        return _simplex(allocations, prices, float(setting.high[0, 0]))
+    if columns is None:
+        return None
     laws = [column[0] for column in columns]
     if any(map(has_atoms, laws)):
         return revenue_over_atoms(mechanism, setting)
     if len(laws) == 1:
         return _one_item(allocations[:, 0], prices, laws[0])
-    if len(laws) != 2:
-        return None
-    if setting.independent:
+    if len(laws) == 2 and setting.independent:
         return _independent(allocations, prices, *laws)
-    if type(setting).__name__ == "Simplex":
-        return _simplex(allocations, prices, float(setting.high[0, 0]))
     return None
 
 
@@ -108,9 +108,10 @@ def _integrate(
         mass: density of each first value times the chance of each interval of second values.
     """
     entries = torch.cat([allocations, prices[:, None]], 1)
-    equal = {
-        (j, k): (entries[j] - entries[k]).tolist() for j, k in itertools.combinations(range(len(prices)), 2)
-    }  # where two entries are equally good
+    equal: dict[tuple[int, int], Line] = {}  # where two entries are equally good
+    for j, k in itertools.combinations(range(len(prices)), 2):
+        a, b, c = (entries[j] - entries[k]).tolist()
+        equal[j, k] = (a, b, c)
     pairs = itertools.chain(
         itertools.product(equal.values(), borders),
         ((equal[j, k], equal[j, q]) for j, k, q in itertools.combinations(range(len(prices)), 3)),
@@ -120,8 +121,8 @@ def _integrate(
     inside = torch.tensor([*corners, *upright], dtype=torch.float64).clamp(pieces[0], pieces[-1])
     values, weights = gauss_legendre(torch.cat([pieces, inside]).unique())
 
-    a, b, c = torch.tensor([line for line in equal.values() if line[1]], dtype=torch.float64).reshape(-1, 3).T
-    crossings = (c - a * values[:, None]) / b
+    slanted = torch.tensor([line for line in equal.values() if line[1]], dtype=torch.float64).reshape(-1, 3)
+    crossings = (slanted[:, 2] - slanted[:, 0] * values[:, None]) / slanted[:, 1]
     low, high = torch.full_like(values, bottom)[:, None], top(values)[:, None]
     ends = torch.cat([low, crossings.clamp(low, high), high], 1).sort(1).values
     middles = (ends[:, 1:] + ends[:, :-1]) / 2

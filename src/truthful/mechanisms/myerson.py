@@ -85,7 +85,9 @@ class BundledMyerson(Mechanism):
                 f"BundledMyerson needs independent values, for the law of a bidder's sum of them, got "
                 f"{type(setting).__name__}"
             )
-        self.curves, self._reserves = _tables([[law] for law in self._sums()])
+        distinct = {row: sum_law(row) for row in dict.fromkeys(self.laws)}
+        self.sums = [distinct[row] for row in self.laws]
+        self.curves, self._reserves = _tables([[law] for law in self.sums])
 
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids."""
@@ -97,16 +99,12 @@ class BundledMyerson(Mechanism):
         columns = laws_of_items(self, setting)
         if columns is None or not setting.independent or setting.laws != self.laws:
             return None
-        return myerson_revenue(self._sums())
+        return myerson_revenue(self.sums)
 
     @property
     def fitted(self) -> dict[str, Any]:
         """The monopoly reserve of each bidder for the bundle."""
         return {"reserves": [row[0] for row in self._reserves]}
-
-    def _sums(self) -> list[Law]:
-        distinct = {row: sum_law(row) for row in dict.fromkeys(self.laws)}
-        return [distinct[row] for row in self.laws]
 
 
 def _laws(mechanism: Mechanism, setting: Setting) -> tuple[tuple[Law, ...], ...]:

@@ -20,7 +20,7 @@ from truthful.mechanisms.quadrature import (
     revenue_over_atoms,
     sequential_revenue,
 )
-from truthful.mechanisms.search import maximise
+from truthful.mechanisms.cma_es import maximise
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 

@@ -11,9 +11,10 @@ cancels and volumes are exact up to rounding.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from math import comb
 
 from truthful.laws.cumulative import gauss_legendre
 
@@ -34,7 +35,7 @@ def polymatroid_volume(prices: Sequence[float]) -> float:
             return 1.0
         mean = (sums[last] - sums[first]) / size
         return sum(
-            comb(size, k) * (sums[first + k] - sums[first] - k * mean)  # distance of the face from the centre
+            math.comb(size, k) * (sums[first + k] - sums[first] - k * mean)  # distance of the face from the centre
             * permutohedron(first, first + k) * permutohedron(first + k, last)
             for k in range(1, size)
         ) / (size - 1)  # fmt: skip
@@ -46,7 +47,7 @@ def polymatroid_volume(prices: Sequence[float]) -> float:
         if size == 0:
             return 1.0
         return sum(
-            comb(size, k) * (sums[first + k] - sums[first]) * permutohedron(first, first + k) * body(first + k)
+            math.comb(size, k) * (sums[first + k] - sums[first]) * permutohedron(first, first + k) * body(first + k)
             for k in range(1, size + 1)
         ) / size  # fmt: skip
 
@@ -82,20 +83,20 @@ def straight_jacket_prices(m: int) -> tuple[float, ...]:
 def straight_jacket_revenue(m: int) -> float:
     """Expected revenue of the straight-jacket auction for m i.i.d. U[0, 1] values, up to rounding.
 
-    Revenue is E[u'(v) v - u(v)] with the bidder's utility u: by the divergence theorem m times the mean of u over a face
-    v_j = 1, less (m + 1) times its mean over the cube. Both means are integrals of P(u > t), whose complement is the
-    volume of a polymatroid: a polynomial in t between the points where another set of items is for sale below its sum.
+    Revenue is E[u'(v) v - u(v)] with the bidder's utility u: by the divergence theorem m times the mean of u over a
+    face v_j = 1, less (m + 1) times its mean over the cube. Both means are integrals of P(u > t), whose complement is
+    the volume of a polymatroid: between the points where t frees a set of another size, a polynomial in t.
     """
     prices = _least(straight_jacket_prices(m))
     breaks = [k - price for k, price in enumerate(prices, 1)]
 
     def above(t: float) -> float:
         """P(u > t)."""
-        return 1 - polymatroid_volume([min(k, price + t) for k, price in enumerate(prices, 1)])
+        return 1 - polymatroid_volume([min(float(k), price + t) for k, price in enumerate(prices, 1)])
 
     def above_on_face(t: float) -> float:
         """The same where the first value is 1, for t of at least 1 - p_1, the least utility there."""
-        return 1 - polymatroid_volume([min(k, price + t - 1) for k, price in enumerate(prices[1:], 1)])
+        return 1 - polymatroid_volume([min(float(k), price + t - 1) for k, price in enumerate(prices[1:], 1)])
 
     face = 1 - prices[0] + _integral(above_on_face, breaks, m - 1)
     return m * face - (m + 1) * _integral(above, [0.0, *breaks], m)
@@ -108,9 +109,9 @@ def _least(prices: Sequence[float]) -> list[float]:
 
 def _integral(function: Callable[[float], float], breaks: Sequence[float], degree: int) -> float:
     """Of a function that is a polynomial of this degree between breaks, from the first to the last of them."""
-    nodes, weights = gauss_legendre(degree // 2 + 1)
-    ends = sorted(breaks)
-    return sum(
-        (b - a) * sum(w * function(a + (b - a) * x) for x, w in zip(nodes.tolist(), weights.tolist(), strict=True))
-        for a, b in zip(ends, ends[1:], strict=False)
+    nodes, weights = (part.tolist() for part in gauss_legendre(degree // 2 + 1))
+    return math.fsum(
+        (b - a) * weight * function(a + (b - a) * node)
+        for a, b in itertools.pairwise(sorted(breaks))
+        for node, weight in zip(nodes, weights, strict=True)
     )
