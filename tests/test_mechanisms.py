@@ -31,7 +31,7 @@ TRUTHFUL = {path.stem for path in FILES} - {"first_price", "regretnet"}
 
 
 def build(file: Path, setting: Setting) -> Mechanism:
-    few = ["mechanism.samples=2000"] if file.stem in ("ama", "vvca") else []
+    few = ["mechanism.samples=2000", "mechanism.restarts=1"] if file.stem in ("ama", "vvca") else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=[f"mechanism={file.stem}", *few])
         return build_mechanism({"mechanism": plain(config.mechanism)}, setting)

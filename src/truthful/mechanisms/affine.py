@@ -39,6 +39,7 @@ class _AffineMaximizer(Mechanism):
         boosts: Mapping[str, float] | None,
         weights: Sequence[float] | None,
         samples: int,
+        restarts: int,
         seed: int,
     ) -> None:
         """Give boosts by their names, or fit them.
@@ -48,7 +49,7 @@ class _AffineMaximizer(Mechanism):
             names: for each allocation the names of the boosts that it is the sum of; none: 0.
             boosts: by name; null to fit them.
             weights: one a bidder; null to fit them with the boosts, equal ones for exchangeable bidders.
-            samples, seed: of the training profiles.
+            samples, restarts, seed: of the fit.
         """
         super().__init__(**setting.shape)
         owners = all_owners(self.n_bidders, self.n_items, self.demand)
@@ -60,7 +61,7 @@ class _AffineMaximizer(Mechanism):
         checked = self._checked(weights)
         if given is None:
             symmetric = torch.tensor(_numbers([orbit(row, setting) for row in owners]))
-            given, checked = fit_boosts(setting, self.allocations, symmetric, design, checked, samples, seed)
+            given, checked = fit_boosts(setting, self.allocations, symmetric, design, checked, samples, restarts, seed)
         elif checked is None:
             checked = torch.ones(self.n_bidders, dtype=torch.float64)
         self.register_buffer("named_boosts", given)
@@ -135,7 +136,8 @@ class AMA(_AffineMaximizer):
             items that winners get, such as `2+1`; null: those that earn most on a sample of training profiles.
         weights: one a bidder; null: fitted with the boosts unless bidders are exchangeable; 1 with given boosts.
         samples: training profiles.
-        seed: of the profiles, which are never those of an audit, and of the search.
+        restarts: searches on a tenth of them, the best of which is refined on all.
+        seed: of the profiles, which are never those of an audit, and of the searches.
     """
 
     def __init__(
@@ -144,10 +146,11 @@ class AMA(_AffineMaximizer):
         boosts: Mapping[str, float] | None,
         weights: Sequence[float] | None,
         samples: int,
+        restarts: int,
         seed: int,
     ) -> None:
         owners = all_owners(**setting.shape)
-        super().__init__(setting, [[orbit(row, setting)] for row in owners], boosts, weights, samples, seed)
+        super().__init__(setting, [[orbit(row, setting)] for row in owners], boosts, weights, samples, restarts, seed)
         if self._found:
             self.named_boosts -= self.boosts.min()
             self.boosts -= self.boosts.min()
@@ -159,7 +162,7 @@ class VVCA(_AffineMaximizer):
     An allocation's boost is the sum of its bidders' boosts, 0 for nothing (Likhodedov and Sandholm 2004, 2005).
 
     Args:
-        setting, weights, samples, seed: as for AMA.
+        setting, weights, samples, restarts, seed: as for AMA.
         boosts: by the name of a bidder's bundle (`allocations.bundle`): with exchangeable bidders and items the number
             of items in it; null: those that earn most on a sample of training profiles.
     """
@@ -170,12 +173,13 @@ class VVCA(_AffineMaximizer):
         boosts: Mapping[str, float] | None,
         weights: Sequence[float] | None,
         samples: int,
+        restarts: int,
         seed: int,
     ) -> None:
         owners = all_owners(**setting.shape)
         bidders = range(1, setting.n_bidders + 1)
         names = [[bundle(bidder, row, setting) for bidder in bidders if bidder in row] for row in owners]
-        super().__init__(setting, names, boosts, weights, samples, seed)
+        super().__init__(setting, names, boosts, weights, samples, restarts, seed)
 
 
 def _numbers(names: list[str]) -> list[int]:

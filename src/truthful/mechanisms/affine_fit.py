@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,9 +71,12 @@ def fit_boosts(
     design: Float[Tensor, "k p"],
     weights: Float[Tensor, "n"] | None,
     samples: int,
+    restarts: int,
     seed: int,
 ) -> tuple[Float[Tensor, "p"], Float[Tensor, "n"]]:
     """The parameters and weights that CMA-ES finds, from VCG with a reserve of the mean value.
+
+    There are local optima: the best of several searches on a tenth of the profiles is refined on all of them.
 
     Args:
         setting: where the profiles come from: its training stream.
@@ -80,10 +84,13 @@ def fit_boosts(
         group: which allocations have the same boost whatever the parameters.
         design: boosts are design @ parameters.
         weights: null to search for them, too, unless bidders are exchangeable.
-        samples, seed: of the profiles.
+        samples: how many profiles.
+        restarts: how many searches.
+        seed: of the profiles and the searches.
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise ValueError(f"samples must be a whole number of at least 1, got {samples!r}")
+    for name, number in (("samples", samples), ("restarts", restarts)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
     n, p = setting.n_bidders, design.shape[1]
     free = 0 if weights is not None or setting.exchangeable_bidders else n - 1
     if p + free > PARAMETERS:
@@ -98,17 +105,24 @@ def fit_boosts(
     prices = values.double().mean((0, 1))
     kept = (allocations.sum(1) * prices).sum(-1).max() - (allocations.sum(1) * prices).sum(-1)
     start = torch.linalg.lstsq(design, kept[:, None], driver="gelsd").solution.squeeze(1)
-    tables = None if free else tabulate(values, allocations, group, given)
+    few = values[: max(1, samples // 10)]
 
     def split(point: Tensor) -> tuple[Tensor, Tensor]:
         tilted = torch.cat([torch.ones(1, dtype=torch.float64), point[p:].exp()]) if free else given
         return scale * point[:p], tilted
 
-    def earned(point: Tensor) -> float:
-        boosts, tilted = split(point)
-        table = tabulate(values, allocations, group, tilted) if tables is None else tables
-        return table.revenue(reduced @ boosts, tilted)
+    def earner(values: Tensor) -> Callable[[Tensor], float]:
+        tables = None if free else tabulate(values, allocations, group, given)
+
+        def earned(point: Tensor) -> float:
+            boosts, tilted = split(point)
+            table = tabulate(values, allocations, group, tilted) if tables is None else tables
+            return table.revenue(reduced @ boosts, tilted)
+
+        return earned
 
     scale = float(prices.mean())
     point = torch.cat([start / scale, torch.zeros(free, dtype=torch.float64)])
-    return split(maximise(earned, point, 0.3, generator(seed, Stream.INIT)))
+    roughly, exactly = earner(few), earner(values)
+    found = [maximise(roughly, point, 0.3, generator(seed, Stream.INIT, k)) for k in range(restarts)]
+    return split(maximise(exactly, max(found, key=exactly), 0.05, generator(seed, Stream.INIT, restarts)))

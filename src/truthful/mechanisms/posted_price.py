@@ -13,6 +13,7 @@ from truthful.laws import Law
 from truthful.laws.quadrature import smooth_pieces
 from truthful.mechanisms.base import Mechanism
 from truthful.mechanisms.classical import one_an_item
+from truthful.mechanisms.cma_es import maximise
 from truthful.mechanisms.quadrature import (
     laws_of_items,
     over_items,
@@ -20,7 +21,6 @@ from truthful.mechanisms.quadrature import (
     revenue_over_atoms,
     sequential_revenue,
 )
-from truthful.mechanisms.cma_es import maximise
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 
