@@ -171,9 +171,9 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         "trained": None if checkpoint is None else origin(checkpoint["run"]),
         "train": train,
         "optimal_revenue": setting.optimal_revenue,
-        "exact_revenue": source.mechanism.exact_revenue(setting),
-        "fitted": source.mechanism.fitted,
     }
+    if checkpoint is None:
+        result |= {"exact_revenue": source.mechanism.exact_revenue(setting), "fitted": source.mechanism.fitted}
     loggers = build_loggers(config, source, result, folder)
     succeeded = False
     try:

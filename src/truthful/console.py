@@ -124,7 +124,7 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
             "The bound on truthful auctions is numerical and not reproduced by this program yet.", style="dim"
         )
     ceiling = bound if optimum is None else optimum
-    if ceiling is not None and audit["revenue"] > ceiling:
+    if ceiling is not None and (audit["revenue"] if exact is None else exact) > ceiling:
         console.print("Revenue above that of any truthful auction is earned by violating truthfulness.", style="dim")
     if budget := result.get("budget"):
         low, high = budget["ci"]

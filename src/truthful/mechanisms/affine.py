@@ -16,6 +16,9 @@ from truthful.mechanisms.quadrature import revenue_over_atoms
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 
+Boosts = Mapping[str | int, float | int]
+"""By name; in yaml a name that is a number need not be quoted."""
+
 CHUNK = 2**22
 """Welfares that are held at once."""
 
@@ -36,8 +39,8 @@ class _AffineMaximizer(Mechanism):
         self,
         setting: Setting,
         names: list[list[str]],
-        boosts: Mapping[str, float] | None,
-        weights: Sequence[float] | None,
+        boosts: Boosts | None,
+        weights: Sequence[float | int] | None,
         samples: int,
         restarts: int,
         seed: int,
@@ -143,8 +146,8 @@ class AMA(_AffineMaximizer):
     def __init__(
         self,
         setting: Setting,
-        boosts: Mapping[str, float] | None,
-        weights: Sequence[float] | None,
+        boosts: Boosts | None,
+        weights: Sequence[float | int] | None,
         samples: int,
         restarts: int,
         seed: int,
@@ -170,8 +173,8 @@ class VVCA(_AffineMaximizer):
     def __init__(
         self,
         setting: Setting,
-        boosts: Mapping[str, float] | None,
-        weights: Sequence[float] | None,
+        boosts: Boosts | None,
+        weights: Sequence[float | int] | None,
         samples: int,
         restarts: int,
         seed: int,

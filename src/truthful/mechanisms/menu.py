@@ -32,7 +32,7 @@ class Menu(Mechanism):
     allocations: Tensor
     prices: Tensor
 
-    def __init__(self, setting: Setting, entries: Sequence[Sequence[float]] | None) -> None:
+    def __init__(self, setting: Setting, entries: Sequence[Sequence[float | int]] | None) -> None:
         super().__init__(**setting.shape)
         _require_one_bidder(self)
         self._found = entries is None
