@@ -194,6 +194,8 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         "bound": bound,
         "observed": setting.observed,
     }
+    if checkpoint is None:
+        result |= {"exact_revenue": source.mechanism.exact_revenue(setting), "fitted": source.mechanism.fitted}
     loggers = build_loggers(config, source, result, folder)
     succeeded = False
     try:

@@ -308,6 +308,21 @@ def test_a_nan_keeps_the_last_good_checkpoint(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+def test_a_classical_auction_says_what_it_earns_exactly_and_what_was_found(cli: Cli, tmp_path: Path) -> None:
+    for mechanism, exact, fitted in (
+        (["itemwise_myerson"], 5 / 6, {"reserves": [[0.5, 0.5]] * 2}),
+        (["ama", "mechanism.boosts={0:1.16,1:0.51,2:0.26,1+1:0}"], None, {}),
+    ):
+        name, *more = mechanism
+        answer = cli("evaluate.py", f"mechanism={name}", "setting=a", *more, *FEW, f"hydra.run.dir={name}")
+        assert answer.code == 0, answer.err
+        found = result(tmp_path / name)
+        assert found["exact_revenue"] == (None if exact is None else pytest.approx(exact))
+        assert found["fitted"] == fitted
+        assert ("revenue, exact" in answer.out) == (exact is not None)
+        assert exact is None or "violating truthfulness" not in answer.out
+
+
 def test_evaluate_repeats_the_audit_and_takes_other_settings(cli: Cli, tmp_path: Path) -> None:
     assert cli("train.py", "iterations=10", "hydra.run.dir=run=1", *SMALL).code == 0
     trained = result(tmp_path / "run=1")

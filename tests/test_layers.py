@@ -53,7 +53,6 @@ CORE = (
     "iteration",
     "population",
     "auditing",
-    "bounds",
     "schedules",
     "calibration",
     "streams",

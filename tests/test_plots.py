@@ -7,8 +7,8 @@ from torch import Tensor
 from tests.conftest import Answer, network
 from truthful import plots
 from truthful.auction import Outcome
-from truthful.mechanisms import Mechanism
 from truthful.laws import PiecewiseUniform
+from truthful.mechanisms import Mechanism
 from truthful.settings import Independent, Optimum, Setting, UniformBox
 from truthful.settings.regions import area, box_corners, inner_edges, menu_regions
 
@@ -90,15 +90,15 @@ def test_inner_edges_are_the_boundaries_of_manelli_and_vincent() -> None:
 
 
 def test_maps_show_the_auction_where_it_is(drawn) -> None:
-    setting = UniformBox(1, 2, 0.0, [2.0, 1.0], "additive")
+    setting = UniformBox(1, 2, 0.0, [2.5, 1.0], "additive")
     figure = drawn(Steps(**setting.shape), setting)
     one, two, _ = figure.axes  # no known optimum: one row, and the scale
     assert one.get_title() == "item 1"
-    for axes, threshold, axis in ((one, 0.7 / 2, 1), (two, 0.25, 0)):
+    for axes, threshold, axis in ((one, 0.7 / 2.5, 1), (two, 0.25, 0)):
         (image,) = axes.get_images()
         shown = torch.tensor(image.get_array())
         assert image.origin == "lower"
-        assert image.get_extent() == [0, 2, 0, 1]
+        assert image.get_extent() == [0, 2.5, 0, 1]
         centres = (torch.arange(plots.RESOLUTION) + 0.5) / plots.RESOLUTION
         wanted = (centres >= threshold).float()
         assert torch.equal(shown, wanted.expand(len(centres), -1) if axis else wanted[:, None].expand(-1, len(centres)))
@@ -123,7 +123,10 @@ def test_a_known_menu_is_drawn_beside_the_auction(drawn) -> None:
     ("setting", "hidden"),
     [
         (Triangle(1, 2, 0.0, 1.0, "additive"), [(0.9, 0.9)]),
-        (Independent(2, 2, PiecewiseUniform(((0.0, 0.3), (0.7, 1.0)), (0.3, 0.3)), "additive"), [(0.5, 0.5), (0.1, 0.5)]),
+        (
+            Independent(2, 2, PiecewiseUniform(((0.0, 0.3), (0.7, 1.0)), (0.3, 0.3)), "additive"),
+            [(0.5, 0.5), (0.1, 0.5)],
+        ),
     ],
 )
 def test_values_that_cannot_be_are_covered(setting: Setting, hidden: list[tuple[float, float]], drawn) -> None:

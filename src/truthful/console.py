@@ -66,8 +66,10 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     """
     audit, row = result["audit"], result["published"]
     ratio = audit["regret_ratio"]
+    exact = result.get("exact_revenue")
     ours = {
         "revenue": f"{audit['revenue']:.4f} ± {audit['revenue_se']:.4f}",
+        **({} if exact is None else {"revenue, exact": f"{exact:.6f}"}),
         "regret": f"{audit['regret']:.5f} ± {audit['regret_se']:.5f}",
         "regret_sum": f"{audit['regret_sum']:.5f}",
         "regret_sum / revenue": "-" if ratio is None else f"{ratio:.5f}",
@@ -123,7 +125,7 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
             style="dim",
         )
     ceiling = bound if optimum is None else optimum
-    if ceiling is not None and audit["revenue"] > ceiling:
+    if ceiling is not None and (audit["revenue"] if exact is None else exact) > ceiling:
         console.print("Revenue above that of any truthful auction is earned by violating truthfulness.", style="dim")
     if budget := result.get("budget"):
         low, high = budget["ci"]

@@ -52,11 +52,11 @@ def volatile_part(key: str) -> str | None:
     return next((prefix for prefix in prefixes if prefix in VOLATILE), None)
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one dict of dotted keys, without the volatile ones."""
     flat: dict[str, Any] = {}
     for name, entry in config.items():
-        key = prefix + name
+        key = f"{prefix}{name}"
         if volatile_part(key):
             continue
         if isinstance(entry, dict):

@@ -1,7 +1,25 @@
 """Mechanisms: bids to outcome."""
 
+from truthful.mechanisms.affine import AMA, VVCA
 from truthful.mechanisms.base import Mechanism
 from truthful.mechanisms.classical import FirstPrice, SecondPrice
+from truthful.mechanisms.menu import Menu, StraightJacket
+from truthful.mechanisms.myerson import BundledMyerson, ItemwiseMyerson
+from truthful.mechanisms.posted_price import PostedPrice
 from truthful.mechanisms.regretnet import RegretNet
+from truthful.mechanisms.vcg import VCG
 
-__all__ = ["FirstPrice", "Mechanism", "RegretNet", "SecondPrice"]
+__all__ = [
+    "AMA",
+    "VCG",
+    "VVCA",
+    "BundledMyerson",
+    "FirstPrice",
+    "ItemwiseMyerson",
+    "Mechanism",
+    "Menu",
+    "PostedPrice",
+    "RegretNet",
+    "SecondPrice",
+    "StraightJacket",
+]
