@@ -55,12 +55,13 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
 
     def run(script: str, *arguments: str) -> Answer:
+        import baselines
         import bounds
         import evaluate
         import train
         from truthful.app import run_script
 
-        module = {"train.py": train, "evaluate.py": evaluate, "bounds.py": bounds}[script]
+        module = {"train.py": train, "evaluate.py": evaluate, "bounds.py": bounds, "baselines.py": baselines}[script]
         monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments])
         config = "config" if script == "train.py" else script.removesuffix(".py")
         code = 0

@@ -172,6 +172,49 @@ def show_members(console: Console, members: list[dict[str, Any]], title: str) ->
     )
 
 
+def show_baselines(console: Console, card: dict[str, Any]) -> None:
+    """A card of `baselines.py` as a table, the highest revenue first."""
+    optimum, bound = card["optimum"], card["upper_bound"]
+    ceiling = optimum["revenue"] if optimum else bound["limit"] if bound else None
+    table = Table(title=f"setting {card['setting']}{' (overridden)' if card['setting_overridden'] else ''}")
+    table.add_column("auction")
+    for column in ("revenue", "of the optimum" if optimum else "of the bound", "exact", "regret"):
+        table.add_column(column, justify="right")
+    if optimum:
+        table.add_row(f"optimum ({optimum['source']})", f"{optimum['revenue']:.5f}", "100.0 %", "yes", "0")
+    if bound:
+        share = f"{bound['limit'] / ceiling:.1%}".replace("%", " %")
+        table.add_row(f"upper bound ({bound['method']})", f"≤ {rounded_up(bound['limit'])}", share, "", "0")
+    truthful = True
+    table.add_section()
+    for auction in sorted(card["auctions"], key=lambda one: (not one["strategyproof"], -one["controlled"])):
+        if truthful and not auction["strategyproof"]:
+            truthful = False
+            table.add_section()
+        known, error, audit = auction["exact"] is not None, auction["controlled_se"], auction["audit"]
+        revenue = f"{auction['controlled']:.5f}" + ("" if known else f" ± {error:.5f}")
+        share = "-" if not ceiling else f"{auction['controlled'] / ceiling:.1%}".replace("%", " %")
+        if auction["strategyproof"]:
+            regret = "0"
+        else:
+            regret = f"≥ {audit['regret']:.5f} ({audit['tier']})" if audit else "not truthful"
+        table.add_row(auction["name"], revenue, share, "yes" if known else "", regret)
+    console.print(table)
+    console.print(
+        f"Revenue of truthful bids: exact, or a mean over {card['samples']:,} profiles, the same for all, corrected by "
+        "what the exact ones are off on them, ± one standard error. Regret 0 is a theorem; others are lower bounds, "
+        "mean over bidders.",
+        style="dim",
+    )
+    if not ceiling:
+        console.print(
+            "Neither an optimum nor a bound is known here: `python bounds.py` with the same setting looks for one.",
+            style="dim",
+        )
+    if card["refused"]:
+        console.print(f"not for this setting: {', '.join(card['refused'])}", style="dim")
+
+
 def show_certificate(console: Console, certificate: dict[str, Any]) -> None:
     """What the certificate says, in words."""
     console.print(f"certificate: {certificate['statement']}", style="dim")

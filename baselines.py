@@ -1,0 +1,150 @@
+"""Everything that is known of a setting: the optimum or a bound, every classical auction, and given runs.
+
+python baselines.py setting=a                                writes results/baselines/a.json, too
+python baselines.py setting=a runs=[outputs/a_probing]       a trained auction beside them
+python baselines.py setting=b mechanisms=[vcg,ama]           some of them
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
+
+from truthful.app import (
+    answer_mistakes,
+    build,
+    build_mechanism,
+    build_trained,
+    check_keys,
+    current_choices,
+    differs_from_file,
+    plain,
+    run_script,
+    shown,
+    whole_number,
+)
+from truthful.ceilings import find_bound, setting_key
+from truthful.errors import UserError, nearest
+from truthful.results import CHECKPOINT, RESULT, provenance, read_json, write_json
+
+if TYPE_CHECKING:
+    from truthful.mechanisms import Mechanism
+    from truthful.settings import Setting
+
+ROOT = Path(__file__).resolve().parent
+CONF = ROOT / "conf"
+BOUNDS = ROOT / "results" / "bounds"
+CARDS = ROOT / "results" / "baselines"
+
+
+@answer_mistakes
+def baselines(composed: DictConfig) -> None:
+    """Build what fits, measure, write the card, show it."""
+    check_keys(composed, CONF, "baselines")
+    config = plain(composed)
+    for key, least in (("seed", 0), ("samples", 2)):
+        whole_number(config, key, least)
+
+    from rich.console import Console
+
+    from truthful.auditing.comparison import compare_revenue
+    from truthful.console import describe, show_audit_progress, show_baselines
+
+    console = Console()
+    setting: Setting = build(config, "setting")
+    name, start = current_choices()["setting"], time.perf_counter()
+    overridden = differs_from_file(CONF, "setting", name, config["setting"])
+    console.print(f"{name}{', overridden' if overridden else ''}: {describe(setting)}", soft_wrap=True)
+    built, refused = classical(config, setting)
+    regrets: dict[str, dict[str, Any] | None] = {}
+    for folder in map(Path, config["runs"]):
+        label, mechanism, audit = trained(folder, config)
+        built[label], regrets[label] = mechanism, audit
+    if not built:
+        raise UserError(f"no auction fits setting={name}: " + "; ".join(refused.values()))
+    with show_audit_progress(console) as tell:
+        found = compare_revenue(built, setting, config["samples"], config["seed"], lambda share: tell("revenue", share))
+    key, optimum = setting_key(config["setting"]), setting.optimum
+    card: dict[str, Any] = {
+        "setting": name,
+        "setting_overridden": overridden,
+        "key": key,
+        "config": config,
+        "optimum": None if optimum is None else {"revenue": optimum.revenue, "source": optimum.source},
+        "upper_bound": find_bound(BOUNDS, config["setting"]),
+        "auctions": [
+            {
+                "name": label,
+                **asdict(found[label]),
+                "strategyproof": mechanism.theorem,
+                "fitted": mechanism.fitted,
+                "audit": regrets.get(label),
+            }
+            for label, mechanism in built.items()
+        ],
+        "refused": refused,
+        "samples": setting.at_most(config["samples"]),
+        "seconds": time.perf_counter() - start,
+        **provenance(),
+    }
+    path = Path(config["out"] or CARDS) / f"{name}{f'-{key[:8]}' if overridden else ''}.json"
+    write_json(path, card)
+    show_baselines(console, card)
+    console.print(f"{card['seconds']:.0f} s; {shown(path)}", soft_wrap=True)
+
+
+def classical(config: dict[str, Any], setting: Setting) -> tuple[dict[str, Mechanism], dict[str, str]]:
+    """The auctions that fit a setting and need no training, by name, and why the others do not fit.
+
+    One that was asked for by name has to fit.
+    """
+    files = {path.stem: path for path in sorted((CONF / "mechanism").glob("*.yaml"))}
+    asked = config["mechanisms"]
+    if asked is not None and not isinstance(asked, list):
+        raise UserError(f"mechanisms must be a list such as mechanisms=[vcg,ama], got {asked!r}")
+    for name in asked or ():
+        if name not in files:
+            meant = nearest(str(name), files)
+            raise UserError(f"there is no mechanism {name!r}{f'; did you mean {meant}?' if meant else ''}")
+    built, refused = {}, {}
+    for name in files if asked is None else asked:
+        try:
+            built[name] = build_mechanism(plain(OmegaConf.create({"mechanism": OmegaConf.load(files[name])})), setting)
+        except InterpolationKeyError:
+            if asked is not None:
+                raise UserError(f"mechanism {name} has to be trained first: name its run in runs=[...]") from None
+        except UserError as error:
+            if asked is not None:
+                raise
+            refused[name] = str(error)
+    return built, refused
+
+
+def trained(folder: Path, config: dict[str, Any]) -> tuple[str, Mechanism, dict[str, Any] | None]:
+    """A run's name, its auction, and its audit if that was on this setting."""
+    from truthful import checkpoints
+
+    checkpoint = checkpoints.load(folder / CHECKPOINT)
+    own = checkpoint["run"]["config"]
+    _, mechanism = build_trained(checkpoint, {**own, "setting": config["setting"]})
+    audit = None
+    if (folder / RESULT).exists() and setting_key(own["setting"]) == setting_key(config["setting"]):
+        kept = ("tier", "search", "samples", "seed", "regret", "regret_se", "regret_sum", "regret_max")
+        audit = {key: read_json(folder / RESULT)["audit"][key] for key in kept}
+    return folder.name, mechanism, audit
+
+
+@hydra.main(config_path=str(CONF), config_name="baselines", version_base="1.3")
+def main(config: DictConfig) -> None:
+    """Hydra's entry."""
+    baselines(config)
+
+
+if __name__ == "__main__":
+    run_script(main, CONF, "baselines", usage=__doc__)

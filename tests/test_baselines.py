@@ -1,0 +1,97 @@
+"""Everything known of a setting in one table: revenue on common profiles, with controls."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL, Answer, network
+from truthful.auditing.comparison import compare_revenue
+from truthful.auditing.earnings import fresh_earnings
+from truthful.mechanisms import VCG, FirstPrice, ItemwiseMyerson, Mechanism, SecondPrice
+from truthful.settings import UniformBox
+from truthful.streams import Stream
+
+SETTING = UniformBox(2, 2, 0.0, 1.0, "additive")
+
+
+class Unknown(SecondPrice):
+    """A second-price auction that does not say what it earns."""
+
+    def exact_revenue(self, setting: UniformBox) -> None:
+        return None
+
+
+def silent(share: float) -> None:
+    assert 0 <= share <= 1
+
+
+def compared(mechanisms: dict[str, Mechanism], profiles: int = 20_000):
+    return compare_revenue(mechanisms, SETTING, profiles, 1, silent)
+
+
+def test_controls_take_the_noise_of_what_they_explain() -> None:
+    """Second price with one reserve is predicted by others; its revenue is 2 (1/3 + ...), known in closed form."""
+    known = {
+        f"second {reserve}": SecondPrice(**SETTING.shape, reserve=reserve) for reserve in (0.0, 0.3, 0.4, 0.6, 0.9)
+    } | {"first": FirstPrice(**SETTING.shape, reserve=0.0), "myerson": ItemwiseMyerson(SETTING)}
+    found = compared({**known, "unknown": Unknown(**SETTING.shape, reserve=0.45)})
+    alone = compared({"unknown": Unknown(**SETTING.shape, reserve=0.45)})["unknown"]
+    exact = SecondPrice(**SETTING.shape, reserve=0.45).exact_revenue(SETTING)
+    with_controls = found["unknown"]
+    assert with_controls.mean == alone.mean == alone.controlled
+    assert alone.controlled_se == pytest.approx(alone.standard_error)
+    assert with_controls.controlled_se < 0.5 * alone.standard_error
+    assert abs(with_controls.controlled - exact) < 4 * with_controls.controlled_se
+    assert abs(alone.mean - exact) < 4 * alone.standard_error
+    for name in known:
+        one = found[name]
+        assert (one.controlled, one.controlled_se) == (one.exact, 0.0)
+        assert abs(one.mean - one.exact) < 4 * one.standard_error
+
+
+def test_revenue_is_on_the_profiles_of_an_audit() -> None:
+    mechanism = network(SETTING)
+    found = compared({"network": mechanism}, 5000)["network"]
+    earned = fresh_earnings(mechanism, SETTING, 5000, 1, Stream.AUDIT)
+    assert found.mean == pytest.approx(earned.mean, rel=1e-12)
+    assert found.standard_error == pytest.approx(earned.standard_error, rel=1e-3)
+    assert found.exact is None
+
+
+def test_a_control_that_never_varies_changes_nothing() -> None:
+    one = UniformBox(1, 2, 0.0, 1.0, "additive")
+    found = compare_revenue({"vcg": VCG(**one.shape, reserve=0.0), "network": network(one)}, one, 1000, 1, silent)
+    assert found["vcg"].exact == 0
+    assert found["network"].controlled == pytest.approx(found["network"].mean)
+    assert not math.isnan(found["network"].controlled_se)
+    with pytest.raises(ValueError, match="profiles must be at least 2, got 1"):
+        compare_revenue({"vcg": VCG(**one.shape, reserve=0.0)}, one, 1, 1, silent)
+
+
+def test_the_command_shows_what_is_known(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    arguments = ("setting=d", "regret=local", "iterations=10", "rmax.start=1e-3", *SMALL)
+    assert cli("train.py", *arguments, "engine=eager", "hydra.run.dir=run").code == 0
+    common = ("setting=d", "samples=2000", "out=cards")
+    answer = cli("baselines.py", *common, "mechanisms=[menu,vcg,first_price]", "runs=[run]")
+    assert answer.code == 0, answer.err
+    card = json.loads((tmp_path / "cards" / "d.json").read_text())
+    by_name = {auction["name"]: auction for auction in card["auctions"]}
+    assert list(by_name) == ["menu", "vcg", "first_price", "run"]
+    assert by_name["menu"]["exact"] == pytest.approx(88 / 9, abs=1e-9)
+    assert by_name["vcg"]["strategyproof"]
+    assert not by_name["first_price"]["strategyproof"]
+    assert by_name["run"]["audit"]["tier"] == "fast"
+    assert "Daskalakis" in answer.out
+    for asked, message in (
+        ("mechanisms=[secnd_price]", "did you mean second_price?"),
+        ("mechanisms=[regretnet]", "has to be trained first"),
+        ("mechanisms=[straight_jacket]", "StraightJacket needs"),
+        ("mechanisms=vcg", "mechanisms must be a list"),
+        ("runs=[nowhere]", "nowhere"),
+    ):
+        refused = cli("baselines.py", *common, asked)
+        assert refused.code == 1
+        assert message in refused.err
