@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from truthful.ceilings import named_bounds
+from truthful.ceilings import best_truthful, named_bounds
 from truthful.errors import UserError
 from truthful.report import (
     FORMATS,
@@ -28,7 +28,7 @@ from truthful.report import (
     show,
 )
 
-BOUNDS = Path(__file__).resolve().parent / "results" / "bounds"
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report(options: argparse.Namespace) -> None:
     """What `main` was asked for."""
     cards, unread = find_cards(options.results)
-    rows, doubled = make_rows(cards, named_bounds(BOUNDS))
+    rows, doubled = make_rows(cards, named_bounds(RESULTS / "bounds"), best_truthful(RESULTS / "baselines"))
     for warning in unread + doubled:
         sys.stderr.write(f"report.py: warning: {warning}\n")
     if not rows:

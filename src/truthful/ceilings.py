@@ -1,12 +1,13 @@
-"""What truthful auctions earn at most: cards that `bounds.py` has written, found by the setting they are of.
+"""What the best truthful auction earns, at most and at least: cards of `bounds.py` and `baselines.py`, by setting.
 
-Reading them needs no torch: reports and training look bounds up, only `bounds.py` computes them.
+Reading them needs no torch: reports and training look numbers up, only those two scripts compute them.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,15 @@ def setting_key(setting: dict[str, Any]) -> str:
     return config_hash({"setting": {key: entry for key, entry in setting.items() if key != "_convert_"}})
 
 
-def read_bounds(folder: Path) -> list[dict[str, Any]]:
-    """The cards in a folder; what is no card is left out."""
+def read_cards(folder: Path, part: str) -> list[dict[str, Any]]:
+    """The cards in a folder that have an entry `part`; what is no card is left out."""
     cards = []
     for path in sorted(folder.glob("*.json")):
         try:
             card = read_json(path)
         except (OSError, json.JSONDecodeError):
             continue
-        if isinstance(card, dict) and isinstance(card.get("bound"), dict):
+        if isinstance(card, dict) and card.get(part):
             cards.append(card)
     return cards
 
@@ -38,7 +39,7 @@ def find_bound(folder: Path, setting: dict[str, Any]) -> dict[str, Any] | None:
         `limit` (the bound), `estimate`, `standard_error`, `samples`, `method`.
     """
     key = setting_key(setting)
-    found = (card["bound"] for card in read_bounds(folder) if card.get("key") == key)
+    found = (card["bound"] for card in read_cards(folder, "bound") if card.get("key") == key)
     return min(found, key=lambda bound: float(bound["limit"]), default=None)
 
 
@@ -51,6 +52,43 @@ def named_bounds(folder: Path) -> dict[str, float]:
     """The limits of settings by name, of those with no key overridden."""
     return {
         card["setting"]: float(card["bound"]["limit"])
-        for card in read_bounds(folder)
+        for card in read_cards(folder, "bound")
         if not card.get("setting_overridden")
     }
+
+
+CONFIDENCE = 2.33
+"""Standard errors below a mean that a revenue is above with 99 % confidence."""
+
+
+@dataclass(frozen=True)
+class KnownAuction:
+    """A truthful auction and what it earns."""
+
+    name: str
+    """In conf/mechanism."""
+    revenue: float
+    error: float
+    """Standard error of the revenue; 0 if it is exact."""
+
+    @property
+    def least(self) -> float:
+        """What it earns at least, with 99 % confidence."""
+        return self.revenue - CONFIDENCE * self.error
+
+
+def best_truthful(folder: Path) -> dict[str, KnownAuction]:
+    """The truthful auction with the highest revenue in each card of `baselines.py`, by the setting's name.
+
+    Of settings with no key overridden; truthful by a theorem.
+    """
+    best: dict[str, KnownAuction] = {}
+    for card in read_cards(folder, "auctions"):
+        known = [
+            KnownAuction(auction["name"], float(auction["controlled"]), float(auction["controlled_se"]))
+            for auction in card["auctions"]
+            if auction["strategyproof"]
+        ]
+        if known and not card.get("setting_overridden"):
+            best[card["setting"]] = max(known, key=lambda auction: auction.least)
+    return best

@@ -35,31 +35,6 @@ TABLE_1 = {
 }
 
 
-@dataclass(frozen=True)
-class KnownAuction:
-    """An auction in which no bidder gains by lying."""
-
-    revenue: float
-    error: float | None
-    """Standard error; None where the source has none."""
-    name: str
-    source: str
-    """In words."""
-
-
-_NOTES = "from the project's notes, not reproduced by this program yet"
-BEST_STRATEGYPROOF = {
-    "a": KnownAuction(
-        0.8736, 0.0002, "symmetric AMA", f"symmetric AMA with 3 boosts, computed by us (GemNet reports .878); {_NOTES}"
-    ),
-    "b": KnownAuction(2.2768, None, "AMenuNet", f"AMenuNet (Duan et al. 2023); {_NOTES}"),
-    "c": KnownAuction(5.5896, None, "AMenuNet", f"AMenuNet (Duan et al. 2023); {_NOTES}"),
-    "d": KnownAuction(88 / 9, 0.0, "optimum", f"the optimum, 88/9 (Daskalakis et al. 2017); {_NOTES}"),
-    "e": KnownAuction(0.7140, 0.0006, "symmetric AMA", f"symmetric AMA, computed by us; {_NOTES}"),
-}
-"""DSIC and individually rational auctions with a high revenue, by setting: the best whose number we trust."""
-
-
 def published_row(setting: str, regret_mode: str) -> PublishedRow | None:
     """The row to compare a run with; None where the paper has none.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from truthful.published import BEST_STRATEGYPROOF, TABLE_1
+from truthful.published import TABLE_1
 from truthful.report.rows import Row
 from truthful.report.table import Cell, Table
 
@@ -101,11 +101,12 @@ def equal_regret(found: Sequence[Frontier]) -> Table:
         "Revenue at the audited regret of the published auctions, linear in log regret between two neighbouring "
         "runs of a method, means over seeds; ± is one standard error. Nothing is extrapolated."
     )
+    best = {frontier.setting: frontier.rows[0].best for frontier in found}
     truthful = [
-        f"A truthful auction at {setting} earns {known.revenue:.4f}{f' ± {known.error:g}' if known.error else ''}: "
-        f"{known.source}."
-        for setting, known in BEST_STRATEGYPROOF.items()
-        if setting in {frontier.setting for frontier in found}
+        f"A truthful auction ({known.name}) at {setting} earns {known.revenue:.4f} ± {known.error:.4f} "
+        "(`python baselines.py`)."
+        for setting, known in sorted(best.items())
+        if known is not None
     ]
     heads = {"standard": "at the regret of Standard", "standard_se": "", "local": "at that of Local", "local_se": ""}
     return Table([text, *truthful], {"setting": "setting", "method": "method", **heads}, cells)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truthful.published import BEST_STRATEGYPROOF, TABLE_1
+from truthful.published import TABLE_1
 from truthful.report.equal_regret import Frontier
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _panel(axes: Axes, setting: str, found: Sequence[Frontier]) -> None:
             label = f"published {row.method.removeprefix('RegretNet-')}"
             axes.plot([row.regret], [row.revenue], MARKERS[mode], color="black", markersize=8, label=label)
             heights.append(row.revenue)
-    for height, label, style in _levels(setting, found):
+    for height, label, style in _levels(found):
         spread = max(heights) - min(heights) if heights else 0.0
         if not heights or min(heights) - FAR * spread <= height <= max(heights) + FAR * spread:
             axes.axhline(height, color="gray", linewidth=1, linestyle=style, label=f"{label}, {height:.4f}")
@@ -78,14 +78,14 @@ def _panel(axes: Axes, setting: str, found: Sequence[Frontier]) -> None:
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside, where nothing is hidden
 
 
-def _levels(setting: str, found: Sequence[Frontier]) -> list[tuple[float, str, Any]]:
+def _levels(found: Sequence[Frontier]) -> list[tuple[float, str, Any]]:
     """What truthful auctions earn at most, and the best known one."""
     levels: list[tuple[float, str, Any]] = []
     ceiling = next((row.ceiling for frontier in found for row in frontier.rows if row.ceiling), None)
     if ceiling is not None:
         what = {"optimum": "best truthful auction, exact", "bound": "upper bound on truthful auctions"}[ceiling[1]]
         levels.append((ceiling[0], what, "--"))
-    best = BEST_STRATEGYPROOF.get(setting)
+    best = next((row.best for frontier in found for row in frontier.rows if row.best), None)
     if best is not None and (ceiling is None or ceiling[1] != "optimum"):
         levels.append((best.revenue, f"a truthful auction ({best.name})", ":"))
     return levels

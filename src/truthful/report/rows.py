@@ -9,6 +9,7 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
+from truthful.ceilings import KnownAuction
 from truthful.report.cards import Card
 
 TELLING: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -31,6 +32,8 @@ class Row:
     cards: tuple[Card, ...]
     bound: float | None = None
     """Upper bound on the revenue of truthful auctions of the setting."""
+    best: KnownAuction | None = None
+    """The best truthful auction that is known there."""
 
     @property
     def first(self) -> dict[str, Any]:
@@ -103,12 +106,15 @@ class Row:
         return None if self.bound is None else (self.bound, "bound")
 
 
-def make_rows(cards: Sequence[Card], bounds: Mapping[str, float]) -> tuple[list[Row], list[str]]:
+def make_rows(
+    cards: Sequence[Card], bounds: Mapping[str, float], best: Mapping[str, KnownAuction]
+) -> tuple[list[Row], list[str]]:
     """Put results together that differ in their seed only.
 
     Args:
         cards: the results.
         bounds: upper bounds by setting (`ceilings.named_bounds`); a result with an overridden setting has its own.
+        best: the best truthful auctions by setting (`ceilings.best_truthful`).
 
     Returns:
         The rows, by setting, method, iterations, audit and regret, and a warning for each result that is there twice.
@@ -123,14 +129,15 @@ def make_rows(cards: Sequence[Card], bounds: Mapping[str, float]) -> tuple[list[
         seeds = groups.setdefault(key, {})
         if (other := seeds.setdefault(content.get("seed") or 0, card)) is not card:
             warnings.append(f"{card.path}: the same run, audited likewise, as {other.path}: left out")
-    rows = [_row(tuple(seeds[seed] for seed in sorted(seeds)), bounds) for seeds in groups.values()]
+    rows = [_row(tuple(seeds[seed] for seed in sorted(seeds)), bounds, best) for seeds in groups.values()]
     return sorted(rows, key=_position), warnings
 
 
-def _row(cards: tuple[Card, ...], bounds: Mapping[str, float]) -> Row:
+def _row(cards: tuple[Card, ...], bounds: Mapping[str, float], best: Mapping[str, KnownAuction]) -> Row:
     first = cards[0].content
-    bound = (first.get("bound") or {}).get("limit") if first.get("setting_overridden") else bounds.get(first["setting"])
-    return Row(cards, bound)
+    if first.get("setting_overridden"):
+        return Row(cards, (first.get("bound") or {}).get("limit"))
+    return Row(cards, bounds.get(first["setting"]), best.get(first["setting"]))
 
 
 def _position(row: Row) -> tuple[Any, ...]:

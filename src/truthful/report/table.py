@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -42,14 +43,14 @@ COLUMNS = {
     "audit": "audit",
     "samples": "profiles",
     "revenue_samples": "",
-    "ceiling": "truthful auctions",
+    "best_truthful": "",
+    "ceiling": "best truthful auction",
     "ceiling_kind": "",
     "train_seconds": "training s",
     "speed_up": "speed-up",
     "train_regret_sum": "training's regret sum",
     "audited_over_training": "audited / training's",
 }
-SIGNS = {"bound": "≤", "optimum": "="}
 NO_RESULTS = "No results yet: `python train.py sweep=table1`."
 
 
@@ -75,8 +76,9 @@ def heading(rows: Sequence[Row]) -> list[str]:
         "are lower bounds, too. Compare revenue at equal regret only.",
         "p95 and max are over profiles and bidders (and seeds). ± is one standard error; over seeds it is the spread "
         "of their audits, which share profiles where they share audit.seed. Speed-up is over `standard`, in seconds an "
-        "iteration, where both ran with the same engine, threads and population. No truthful auction "
-        "earns more than the upper bound (≤; `python bounds.py`, docs/bounds.md) or the exact optimum (=).",
+        "iteration, where both ran with the same engine, threads and population. The best truthful auction earns "
+        "exactly this, or at least what a known one earns (≥; `python baselines.py`) and at most an upper bound (≤; "
+        "`python bounds.py`, docs/bounds.md), each with 99 % confidence.",
         *(f"{tier} at {', '.join(sorted(at))}: {search}." for (tier, search), at in sorted(searches.items())),
     ]
 
@@ -99,7 +101,8 @@ def _cells(row: Row, label: str, speed_up: float | None) -> dict[str, tuple[Cell
         "audit": (tier, tier),
         "samples": (samples, f"{samples:,}"),
         "revenue_samples": (row.first["audit"].get("revenue_samples", samples), ""),
-        "ceiling": (None, "-") if ceiling is None else (ceiling[0], _ceiling(*ceiling)),
+        "best_truthful": (None, "") if row.best is None else (row.best.revenue, ""),
+        "ceiling": (None if ceiling is None else ceiling[0], _known(row)),
         "ceiling_kind": (None if ceiling is None else ceiling[1], ""),
         "train_seconds": (seconds, "-" if seconds is None else f"{seconds:.0f}{shared}"),
         "speed_up": _number(speed_up, ".1f"),
@@ -112,8 +115,13 @@ def _cells(row: Row, label: str, speed_up: float | None) -> dict[str, tuple[Cell
     return cells
 
 
-def _ceiling(revenue: float, kind: str) -> str:
-    return f"{SIGNS[kind]} {rounded_up(revenue) if kind == 'bound' else f'{revenue:.4f}'}"
+def _known(row: Row) -> str:
+    """What the best truthful auction earns: exactly, or at least and at most."""
+    if row.ceiling is not None and row.ceiling[1] == "optimum":
+        return f"{row.ceiling[0]:.4f}"
+    least = "" if row.best is None else f"≥ {-math.ceil(-row.best.least * 1e4) / 1e4:.4f}"
+    most = "" if row.ceiling is None else f"≤ {rounded_up(row.ceiling[0])}"
+    return ", ".join(filter(None, (least, most))) or "-"
 
 
 def _published(setting: str) -> list[dict[str, tuple[Cell, str]]]:
