@@ -6,14 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.conftest import SMALL, Answer, network
+from tests.conftest import CONF, ROOT, SMALL, Answer, network
 from truthful.auditing.comparison import compare_revenue
 from truthful.auditing.earnings import fresh_earnings
+from truthful.ceilings import best_truthful, find_bound, setting_key
 from truthful.mechanisms import VCG, FirstPrice, ItemwiseMyerson, Mechanism, SecondPrice
 from truthful.settings import UniformBox
 from truthful.streams import Stream
 
+BOUNDS = ROOT / "results" / "bounds"
 SETTING = UniformBox(2, 2, 0.0, 1.0, "additive")
 
 
@@ -95,3 +98,34 @@ def test_the_command_shows_what_is_known(cli: Callable[..., Answer], tmp_path: P
         refused = cli("baselines.py", *common, asked)
         assert refused.code == 1
         assert message in refused.err
+
+
+CARDS = sorted((ROOT / "results" / "baselines").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_no_truthful_auction_in_a_card_earns_more_than_the_optimum_or_the_bound(path: Path) -> None:
+    card = json.loads(path.read_text())
+    node = yaml.safe_load((CONF / "setting" / f"{card['setting']}.yaml").read_text())
+    assert card["key"] == setting_key(node)
+    ceilings = [card["optimum"] and card["optimum"]["revenue"], (find_bound(BOUNDS, node) or {}).get("limit")]
+    for auction in card["auctions"]:
+        if auction["exact"] is not None:
+            assert abs(auction["mean"] - auction["exact"]) <= 4 * auction["standard_error"] + 1e-9
+        if auction["strategyproof"]:
+            for ceiling in filter(None, ceilings):
+                assert auction["controlled"] - 3 * auction["controlled_se"] <= ceiling + 1e-9, auction["name"]
+
+
+def test_the_best_truthful_auction_is_the_one_that_surely_earns_most(tmp_path: Path) -> None:
+    auctions = [
+        {"name": "sure", "controlled": 0.80, "controlled_se": 0.001, "strategyproof": "a theorem"},
+        {"name": "noisy", "controlled": 0.81, "controlled_se": 0.01, "strategyproof": "a theorem"},
+        {"name": "a lie", "controlled": 0.9, "controlled_se": 0.0, "strategyproof": None},
+    ]
+    (tmp_path / "x.json").write_text(json.dumps({"setting": "x", "auctions": auctions}))
+    (tmp_path / "y.json").write_text(json.dumps({"setting": "x", "setting_overridden": True, "auctions": auctions}))
+    best = best_truthful(tmp_path)
+    assert best.keys() == {"x"}
+    assert best["x"].name == "sure"
+    assert best["x"].least == pytest.approx(0.8 - 2.33e-3)

@@ -32,6 +32,10 @@ def composed(*overrides: str) -> dict[str, Any]:
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_option_composes(choice: str) -> None:
     group = choice.split("=")[0]
+    if group == "bound":
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            instantiate(plain(compose("bounds", overrides=["setting=a", choice]))["bound"])
+        return
     config = composed(choice, *(["regret=local"] if group == "regret/step" else []))
     for name in ("setting", "regret", "rmax", "optimizer", "lr_schedule", "data"):
         if group.split("/")[0] in (name, "experiment"):
