@@ -8,7 +8,7 @@ from torch import Tensor
 from torch import distributions as of_torch
 
 from truthful.laws import Discrete, Distribution, Exponential, Law, PiecewiseUniform, Uniform
-from truthful.laws.cumulative import Cumulative, gauss_legendre
+from truthful.laws.cumulative import Cumulative, gauss_legendre_rule
 
 F64 = torch.float64
 MIXTURE = of_torch.MixtureSameFamily(
@@ -82,7 +82,7 @@ def test_draws_have_the_law(law: Law) -> None:
 
 @with_density
 def test_the_density_integrates_to_the_chance(law: Law) -> None:
-    nodes, weights = gauss_legendre(20)
+    nodes, weights = gauss_legendre_rule(20)
     tails = torch.tensor([2.0**-k for k in range(2, 60)], dtype=F64)  # a density may be infinite at low
     ends = torch.tensor([law.low, law.high, *law.kinks], dtype=F64)
     edges = torch.cat([inside(law, 200), ends, law.quantile(tails), law.quantile(1 - tails)]).unique()
@@ -137,7 +137,7 @@ def test_an_exponential_law_is_cut_off_and_scaled_up() -> None:
     assert 1 - law.mass == pytest.approx(lost, rel=1e-6)
     assert lost == pytest.approx(2.06e-9, rel=1e-2)
     mean = 3 - 60 * lost / (1 - lost)
-    nodes, weights = gauss_legendre(60)
+    nodes, weights = gauss_legendre_rule(60)
     assert float(law.quantile(nodes) @ weights) == pytest.approx(mean, rel=1e-3)
 
 

@@ -23,7 +23,7 @@ CHUNK = 2**16
 
 
 @cache
-def gauss_legendre(order: int) -> tuple[Float[Tensor, "k"], Float[Tensor, "k"]]:
+def gauss_legendre_rule(order: int) -> tuple[Float[Tensor, "k"], Float[Tensor, "k"]]:
     """Nodes in (0, 1) and weights that integrate polynomials of degree 2 order - 1 exactly (Golub and Welsch 1969)."""
     k = torch.arange(1, order, dtype=torch.float64)
     beside = k / (4 * k.square() - 1).sqrt()
@@ -113,7 +113,7 @@ class Cumulative:
         return values
 
     def _integral(self, left: Tensor, right: Tensor) -> Tensor:
-        nodes, weights = (part.to(right.device) for part in gauss_legendre(ORDER))
+        nodes, weights = (part.to(right.device) for part in gauss_legendre_rule(ORDER))
         width = right - left
         return width * (self.density(left.unsqueeze(-1) + width.unsqueeze(-1) * nodes) @ weights)
 

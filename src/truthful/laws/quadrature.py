@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from truthful.laws.base import Law
+from truthful.laws.cumulative import gauss_legendre_rule
 from truthful.shapes import Float
 
 TAILS = tuple(2.0**-k for k in range(1, 31, 3))
 """Chances at which a law's quantiles, from below and from above, divide an integral, so that long tails do no harm."""
-
-
-@cache
-def _rule(order: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights on [0, 1] (Golub and Welsch 1969: eigenvectors of the Jacobi matrix)."""
-    k = torch.arange(1, order, dtype=torch.float64)
-    beside = k / (4 * k**2 - 1).sqrt()
-    nodes, vectors = torch.linalg.eigh(beside.diag(1) + beside.diag(-1))
-    return (nodes + 1) / 2, vectors[0] ** 2
 
 
 def gauss_legendre(
@@ -32,7 +23,7 @@ def gauss_legendre(
     Exact for a function that is a polynomial of degree 2 order - 1 between neighbouring edges.
     """
     edges = edges.double()
-    nodes, weights = _rule(order)
+    nodes, weights = gauss_legendre_rule(order)
     left, width = edges[..., :-1, None], edges.diff()[..., None]
     return (left + width * nodes).flatten(-2), (width * weights).flatten(-2)
 

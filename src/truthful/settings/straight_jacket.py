@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from truthful.laws.cumulative import gauss_legendre
+from truthful.laws.cumulative import gauss_legendre_rule
 
 
 def polymatroid_volume(prices: Sequence[float]) -> float:
@@ -109,7 +109,7 @@ def _least(prices: Sequence[float]) -> list[float]:
 
 def _integral(function: Callable[[float], float], breaks: Sequence[float], degree: int) -> float:
     """Of a function that is a polynomial of this degree between breaks, from the first to the last of them."""
-    nodes, weights = (part.tolist() for part in gauss_legendre(degree // 2 + 1))
+    nodes, weights = (part.tolist() for part in gauss_legendre_rule(degree // 2 + 1))
     return math.fsum(
         (b - a) * weight * function(a + (b - a) * node)
         for a, b in itertools.pairwise(sorted(breaks))
