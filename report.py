@@ -3,7 +3,7 @@
 python report.py multirun/table1                               every result.json in a tree, as a table
 python report.py results/table1 --format markdown              or csv
 python report.py multirun/frontier --frontier frontier.png     revenue against regret, and revenue at equal regret
-python report.py results/table1 --readme README.md             put the table between <!-- table1 --> marks
+python report.py results/table1 --readme README.md             put tables between <!-- table1 -->, <!-- known --> marks
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from truthful.report import (
     equal_regret,
     find_cards,
     frontiers,
+    known_table,
     make_rows,
     markdown,
     replace_between_marks,
@@ -29,6 +30,7 @@ from truthful.report import (
 )
 
 RESULTS = Path(__file__).resolve().parent / "results"
+KNOWN = (RESULTS / "baselines", RESULTS / "bounds")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,7 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("results", nargs="+", type=Path, help="folders, or result.json files under any name")
     parser.add_argument("--format", choices=FORMATS, default="terminal")
     parser.add_argument("--frontier", type=Path, metavar="PNG", help="draw and compare revenue at equal regret")
-    parser.add_argument("--readme", type=Path, metavar="PAGE", help="put the table between the marks of this page")
+    parser.add_argument(
+        "--readme",
+        type=Path,
+        metavar="PAGE",
+        help="put this table, and what is known, into a page",
+    )
     options = parser.parse_args(arguments)
     try:
         report(options)
@@ -51,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report(options: argparse.Namespace) -> None:
     """What `main` was asked for."""
     cards, unread = find_cards(options.results)
-    rows, doubled = make_rows(cards, named_bounds(RESULTS / "bounds"), best_truthful(RESULTS / "baselines"))
+    rows, doubled = make_rows(cards, named_bounds(KNOWN[1]), best_truthful(KNOWN[0]))
     for warning in unread + doubled:
         sys.stderr.write(f"report.py: warning: {warning}\n")
     if not rows:
@@ -62,7 +69,8 @@ def report(options: argparse.Namespace) -> None:
         save_frontier(found, options.frontier)
         tables.append(equal_regret(found))
     if options.readme:
-        replace_between_marks(options.readme, markdown(tables[0]))
+        replace_between_marks(options.readme, "table1", markdown(tables[0]))
+        replace_between_marks(options.readme, "known", markdown(known_table(*KNOWN)))
     sys.stdout.write(show(tables, options.format))
 
 

@@ -14,7 +14,7 @@ import report
 from tests.conftest import ROOT
 from truthful.ceilings import best_truthful, named_bounds
 from truthful.published import TABLE_1
-from truthful.report import equal_regret, find_cards, frontiers, make_rows, markdown, results_table
+from truthful.report import equal_regret, find_cards, frontiers, known_table, make_rows, markdown, results_table
 from truthful.report.rendering import between_marks
 
 BOUNDS = named_bounds(ROOT / "results" / "bounds")
@@ -193,10 +193,13 @@ def test_the_frontier_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_page_s_table_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "run", "local")
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- table1 -->\nold\n<!-- /table1 -->\nafter\n")
+    known = "<!-- known -->\nold\n<!-- /known -->\n"
+    page.write_text(f"before\n<!-- table1 -->\nold\n<!-- /table1 -->\nafter\n{known}")
     report.main([str(tmp_path / "run"), "--readme", str(page)])
     text = markdown(results_table(rows_of(tmp_path / "run")))
-    assert page.read_text() == f"before\n<!-- table1 -->\n{text}<!-- /table1 -->\nafter\n"
+    known = markdown(known_table(*report.KNOWN))
+    after = f"after\n<!-- known -->\n{known}<!-- /known -->\n"
+    assert page.read_text() == f"before\n<!-- table1 -->\n{text}<!-- /table1 -->\n{after}"
     page.write_text("no marks\n")
     with pytest.raises(SystemExit):
         report.main([str(tmp_path / "run"), "--readme", str(page)])
@@ -206,4 +209,5 @@ def test_a_page_s_table_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_the_readme_s_table_is_what_its_cards_say() -> None:
     cards, warnings = find_cards(sorted((ROOT / "results" / "table1").glob("*.json")))
     assert warnings == []
-    assert between_marks(ROOT / "README.md") == markdown(results_table(make_rows(cards, BOUNDS, BEST)[0]))
+    assert between_marks(ROOT / "README.md", "known") == markdown(known_table(*report.KNOWN))
+    assert between_marks(ROOT / "README.md", "table1") == markdown(results_table(make_rows(cards, BOUNDS, BEST)[0]))

@@ -2,6 +2,7 @@
 
 from truthful.report.cards import Card, find_cards
 from truthful.report.equal_regret import equal_regret, frontiers
+from truthful.report.known import known_table
 from truthful.report.picture import save_frontier
 from truthful.report.rendering import FORMATS, markdown, replace_between_marks, show
 from truthful.report.rows import Row, make_rows
@@ -15,6 +16,7 @@ __all__ = [
     "equal_regret",
     "find_cards",
     "frontiers",
+    "known_table",
     "make_rows",
     "markdown",
     "replace_between_marks",

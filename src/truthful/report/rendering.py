@@ -12,8 +12,6 @@ from truthful.errors import UserError
 from truthful.report.table import Table
 from truthful.results import write_text
 
-BEGIN, END = "<!-- table1 -->\n", "<!-- /table1 -->"
-"""What a page has around the table that a report replaces."""
 TEXT_COLUMNS = ("setting", "method", "error_over", "audit")
 
 
@@ -73,18 +71,24 @@ def show(tables: Sequence[Table], form: str) -> str:
     return "\n".join(FORMATS[form](table) for table in tables)
 
 
-def replace_between_marks(page: Path, text: str) -> None:
-    """Put `text` between the marks of a page. Raises UserError if it does not have them."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+def replace_between_marks(page: Path, name: str, text: str) -> None:
+    """Put `text` between the marks `name` of a page. Raises UserError if it does not have them."""
+    opening, closing = _marks(name)
+    before, begin, rest = page.read_text().partition(opening)
+    _, end, after = rest.partition(closing)
     if not begin or not end:
-        raise UserError(f"{page} needs a line {BEGIN.strip()} and after it a line {END}")
+        raise UserError(f"{page} needs a line {opening.strip()} and after it a line {closing}")
     write_text(page, before + begin + text + end + after)
 
 
-def between_marks(page: Path) -> str:
+def between_marks(page: Path, name: str) -> str:
     """What `replace_between_marks` would replace."""
-    return page.read_text().partition(BEGIN)[2].partition(END)[0]
+    opening, closing = _marks(name)
+    return page.read_text().partition(opening)[2].partition(closing)[0]
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name} -->\n", f"<!-- /{name} -->"
 
 
 def _shown(table: Table) -> dict[str, str]:
