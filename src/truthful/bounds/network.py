@@ -34,9 +34,9 @@ class FlowNetwork(nn.Module):
         marks = torch.cat([bidders.unsqueeze(1).expand(n, m, -1), items.expand(n, m, -1)], -1)
         self.register_buffer("marks", marks)
         inputs = 2 + marks.shape[-1]
-        self.summary = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, pooled))
+        self.summary = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, pooled))
         self.score = nn.Sequential(
-            nn.Linear(inputs + pooled, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
+            nn.Linear(inputs + pooled, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
         )
 
     marks: Tensor
@@ -75,7 +75,8 @@ class FlowNetwork(nn.Module):
     def bound(self, quantile: Float[Tensor, "b n m"], points: int, generator: torch.Generator) -> Float[Tensor, "b"]:
         """The right side of the inequality at each profile; its mean over uniform quantiles is the bound.
 
-        The integrals A are means over `points` stratified random numbers, whose noise only raises the expectation.
+        The integrals A, from a bidder's own quantile up, are means over `points` stratified random numbers, whose noise
+        only raises the expectation; half as many below it complete the integral from 0.
         """
         setting = self.setting
         columns, repeated = self.items, setting.n_items // len(self.items)
@@ -86,19 +87,24 @@ class FlowNetwork(nn.Module):
             for i in range(setting.n_bidders)
         ]
         for j in columns:
-            place = torch.rand(2, *quantile.shape[:2], points, generator=generator).to(quantile)
-            stratum = (torch.arange(points).to(quantile) + place) / points
             own = quantile[:, :, j : j + 1]
-            at = torch.cat([own + (1 - own) * stratum[0], stratum[1]], -1)
-            above, whole = self.weights(j, at, quantile).split(points, -1)
-            flow = (1 - own.squeeze(-1)) * above.mean(-1)
-            deficit = (-whole.mean(-1)).clamp_min(0)
+            above, below = (self._stratified(own, part, generator) for part in (points, max(1, points // 2)))
+            at = torch.cat([own + (1 - own) * above, own * below], -1)
+            weights = self.weights(j, at, quantile)
+            flow = ((1 - own) * weights[..., :points].mean(-1, keepdim=True)).squeeze(-1)
+            whole = flow + (own * weights[..., points:].mean(-1, keepdim=True)).squeeze(-1)
+            deficit = (-whole).clamp_min(0)
             for i in range(setting.n_bidders):
                 value, density = drawn[i][j]
                 virtual[i].append(value - flow[:, i] / density)
                 gaps = [drawn[i][k][0] - float(setting.low[i, k]) for k in range(setting.n_items) if k != j]
                 boundary = boundary + deficit[:, i] * utility_cap(gaps, setting.demand)
         return repeated * (best_surplus(virtual, setting.demand) + boundary)
+
+    def _stratified(self, like: Tensor, points: int, generator: torch.Generator) -> Float[Tensor, "b n k"]:
+        """One random number in each of `points` equal parts of [0, 1], for each bidder of each profile."""
+        place = torch.rand(*like.shape[:2], points, generator=generator).to(like)
+        return (torch.arange(points).to(like) + place) / points
 
 
 def minimise_network(
