@@ -20,7 +20,6 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from truthful.mechanisms.matching import largest_weight
 from truthful.settings import Setting
 from truthful.shapes import Float
 
@@ -54,14 +53,26 @@ def values_and_densities(
 def best_surplus(virtual: Sequence[Sequence[Float[Tensor, "*b"]]], demand: str) -> Float[Tensor, "*b"]:
     """The most that a feasible allocation gets of virtual values, given as a list for each bidder of one an item.
 
-    Additive: each item to whoever has the largest positive virtual value. Unit demand: the best matching.
+    Additive: each item to whoever has the largest positive virtual value. Unit demand: the best matching, by dynamic
+    programming over the sets of items that the first bidders may use.
     """
-    if demand == "unit":
-        return largest_weight(torch.stack([torch.stack(list(row), -1) for row in virtual], -2))
-    surplus = nothing = torch.zeros_like(virtual[0][0])
-    for column in zip(*virtual, strict=True):
-        surplus = surplus + reduce(torch.maximum, column, nothing)
-    return surplus
+    nothing = torch.zeros_like(virtual[0][0])
+    if demand == "additive":
+        surplus = nothing
+        for column in zip(*virtual, strict=True):
+            surplus = surplus + reduce(torch.maximum, column, nothing)
+        return surplus
+    best = [nothing] * 2 ** len(virtual[0])  # by set of items; a list, not a tensor, takes a quarter of the time
+    for row in virtual:
+        chosen = []
+        for available, without in enumerate(best):
+            got = without
+            for j, value in enumerate(row):
+                if available >> j & 1:
+                    got = torch.maximum(got, best[available ^ (1 << j)] + value)
+            chosen.append(got)
+        best = chosen
+    return best[-1]
 
 
 def utility_cap(above: Sequence[Float[Tensor, "*b"]], demand: str) -> Float[Tensor, "*b"]:
