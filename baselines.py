@@ -8,7 +8,9 @@ python baselines.py setting=b mechanisms=[vcg,ama]           some of them
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,10 @@ from truthful.app import (
     build_mechanism,
     build_trained,
     check_keys,
+    check_split,
     current_choices,
     differs_from_file,
+    pin_data,
     plain,
     run_script,
     shown,
@@ -55,21 +59,29 @@ def baselines(composed: DictConfig) -> None:
 
     from truthful.auditing.comparison import compare_revenue
     from truthful.console import describe, show_audit_progress, show_baselines
+    from truthful.streams import Stream
 
     console = Console()
+    pin_data(config["setting"])
     setting: Setting = build(config, "setting")
     name, start = current_choices()["setting"], time.perf_counter()
     overridden = differs_from_file(CONF, "setting", name, config["setting"])
     console.print(f"{name}{', overridden' if overridden else ''}: {describe(setting)}", soft_wrap=True)
     built, refused = classical(config, setting)
     regrets: dict[str, dict[str, Any] | None] = {}
-    for folder in map(Path, config["runs"]):
-        label, mechanism, audit = trained(folder, config)
+    for folder in config["runs"] if isinstance(config["runs"], list) else [config["runs"]]:
+        mechanism, audit = trained(Path(str(folder)), config, setting)
+        label = unused(Path(str(folder)).name, built)
         built[label], regrets[label] = mechanism, audit
     if not built:
-        raise UserError(f"no auction fits setting={name}: " + "; ".join(refused.values()))
+        raise UserError(f"there is no auction to compare: {'; '.join(refused.values()) or 'none was asked for'}")
     with show_audit_progress(console) as tell:
-        found = compare_revenue(built, setting, config["samples"], config["seed"], lambda share: tell("revenue", share))
+        try:
+            found = compare_revenue(
+                built, setting, config["samples"], config["seed"], lambda share: tell("revenue", share)
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from error
     key, optimum = setting_key(config["setting"]), setting.optimum
     card: dict[str, Any] = {
         "setting": name,
@@ -89,11 +101,11 @@ def baselines(composed: DictConfig) -> None:
             for label, mechanism in built.items()
         ],
         "refused": refused,
-        "samples": setting.at_most(config["samples"]),
+        "samples": setting.part(Stream.AUDIT).at_most(config["samples"]),
         "seconds": time.perf_counter() - start,
         **provenance(),
     }
-    path = Path(config["out"] or CARDS) / f"{name}{f'-{key[:8]}' if overridden else ''}.json"
+    path = Path(str(config["out"] or CARDS)) / f"{name}{f'-{key[:8]}' if overridden else ''}.json"
     write_json(path, card)
     show_baselines(console, card)
     console.print(f"{card['seconds']:.0f} s; {shown(path)}", soft_wrap=True)
@@ -126,18 +138,27 @@ def classical(config: dict[str, Any], setting: Setting) -> tuple[dict[str, Mecha
     return built, refused
 
 
-def trained(folder: Path, config: dict[str, Any]) -> tuple[str, Mechanism, dict[str, Any] | None]:
-    """A run's name, its auction, and its audit if that was on this setting."""
+def trained(folder: Path, config: dict[str, Any], setting: Setting) -> tuple[Mechanism, dict[str, Any] | None]:
+    """A run's auction, and its audit if that was on this setting."""
     from truthful import checkpoints
 
     checkpoint = checkpoints.load(folder / CHECKPOINT)
     own = checkpoint["run"]["config"]
+    check_split(own["setting"], config["setting"])
+    shape = build(own, "setting").shape
+    if shape != setting.shape:
+        raise UserError(f"{shown(folder)} was trained for {shape}, which does not fit {setting.shape}")
     _, mechanism = build_trained(checkpoint, {**own, "setting": config["setting"]})
     audit = None
     if (folder / RESULT).exists() and setting_key(own["setting"]) == setting_key(config["setting"]):
         kept = ("tier", "search", "samples", "seed", "regret", "regret_se", "regret_sum", "regret_max")
         audit = {key: read_json(folder / RESULT)["audit"][key] for key in kept}
-    return folder.name, mechanism, audit
+    return mechanism, audit
+
+
+def unused(name: str, names: Collection[str]) -> str:
+    """The name, numbered if there is one like it."""
+    return next(one for k in count(1) if (one := name if k == 1 else f"{name}_{k}") not in names)
 
 
 @hydra.main(config_path=str(CONF), config_name="baselines", version_base="1.3")

@@ -66,7 +66,7 @@ def bounds(composed: DictConfig) -> None:
     except NoBound as reason:
         raise UserError(f"there is no bound for setting={name}: {reason}") from reason
     key = setting_key(config["setting"])
-    path = Path(config["out"] or CARDS) / f"{name}{f'-{key[:8]}' if overridden else ''}.json"
+    path = Path(str(config["out"] or CARDS)) / f"{name}{f'-{key[:8]}' if overridden else ''}.json"
     optimum = setting.optimum
     card: dict[str, Any] = {
         "setting": name,

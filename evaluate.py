@@ -26,6 +26,7 @@ from truthful.app import (
     build_mechanism,
     build_trained,
     check_keys,
+    check_split,
     current_choices,
     describe_choices,
     pin_data,
@@ -148,18 +149,6 @@ def open_source(config: dict[str, Any], run: str | None) -> Source:
     if evaluated["audit"]["seed"] is None:
         evaluated["audit"] = {**evaluated["audit"], "seed": 2 if checkpoint and evaluated["seed"] == 1 else 1}
     return Source(evaluated, choices, setting, mechanism, elsewhere, path, checkpoint)
-
-
-def check_split(trained: dict[str, Any], evaluated: dict[str, Any]) -> None:
-    """Refuse another split of the data that a run was trained on."""
-    if trained.get("sha256") is None or trained["sha256"] != evaluated.get("sha256"):
-        return
-    for key in ("split", "split_seed"):
-        if trained[key] != evaluated[key]:
-            raise UserError(
-                f"setting.{key} must be {trained[key]}, as in training, got {evaluated[key]}: the audit would have "
-                "auctions that the run was trained on"
-            )
 
 
 def audit_source(source: Source, config: dict[str, Any], folder: Path, console: Console) -> None:

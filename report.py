@@ -69,8 +69,8 @@ def report(options: argparse.Namespace) -> None:
         save_frontier(found, options.frontier)
         tables.append(equal_regret(found))
     if options.readme:
-        replace_between_marks(options.readme, "table1", markdown(tables[0]))
-        replace_between_marks(options.readme, "known", markdown(known_table(*KNOWN)))
+        texts = {"table1": markdown(tables[0]), "known": markdown(known_table(*KNOWN))}
+        replace_between_marks(options.readme, texts)
     sys.stdout.write(show(tables, options.format))
 
 

@@ -19,6 +19,7 @@ from truthful.ceilings import rounded_up
 from truthful.published import published_row
 from truthful.settings import Setting
 
+WHERE_BOUNDS = "Where values are independent and have densities `python bounds.py` finds one (docs/bounds.md)."
 SECONDS_BETWEEN_LINES = 10.0
 """Where the output is no terminal, a line so often stands in for a progress bar."""
 SPLIT = ", {auctions} auctions of {file}: {train} to train on, {held_out} held out, {audit} to audit"
@@ -121,12 +122,9 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
         console.print(
             f"bound on truthful auctions: {result['bound']['method']}, docs/bounds.md."
             if bound is not None
-            else "no bound on truthful auctions is known here: `python bounds.py` with the same setting looks for one.",
+            else f"no bound on truthful auctions is known here. {WHERE_BOUNDS}",
             style="dim",
         )
-    ceiling = bound if optimum is None else optimum
-    if ceiling is not None and (audit["revenue"] if exact is None else exact) > ceiling:
-        console.print("Revenue above that of any truthful auction is earned by violating truthfulness.", style="dim")
     if budget := result.get("budget"):
         low, high = budget["ci"]
         console.print(
@@ -207,10 +205,7 @@ def show_baselines(console: Console, card: dict[str, Any]) -> None:
         style="dim",
     )
     if not ceiling:
-        console.print(
-            "Neither an optimum nor a bound is known here: `python bounds.py` with the same setting looks for one.",
-            style="dim",
-        )
+        console.print(f"Neither an optimum nor a bound is known here. {WHERE_BOUNDS}", style="dim")
     if card["refused"]:
         console.print(f"not for this setting: {', '.join(card['refused'])}", style="dim")
 

@@ -58,6 +58,18 @@ def pin_data(setting: DictConfig | dict[str, Any] | None) -> None:
             raise UserError(str(error)) from error
 
 
+def check_split(trained: dict[str, Any], evaluated: dict[str, Any]) -> None:
+    """Refuse another split of the data that a run was trained on."""
+    if trained.get("sha256") is None or trained["sha256"] != evaluated.get("sha256"):
+        return
+    for key in ("split", "split_seed"):
+        if trained[key] != evaluated[key]:
+            raise UserError(
+                f"setting.{key} must be {trained[key]}, as in training, got {evaluated[key]}: the audit would have "
+                "auctions that the run was trained on"
+            )
+
+
 def build_mechanism(config: dict[str, Any], setting: Setting) -> Mechanism:
     """The mechanism of a configuration for a setting; one whose rule depends on the laws of values takes all of it."""
     from hydra.utils import get_object

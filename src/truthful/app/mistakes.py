@@ -74,7 +74,8 @@ def answer_mistakes(task: Callable[[DictConfig], None]) -> Callable[[DictConfig]
             task(config)
         except Exception as error:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # if nothing is in it
+                if folder != Path.cwd():
+                    folder.rmdir()  # if nothing is in it
             if several:
                 sys.stderr.write(f"{Path(sys.argv[0]).name}: {shown(folder)} failed: {_sentence(error)}\n")
             if several or _wants_traceback or not isinstance(error, UserError | OSError | OmegaConfBaseException):

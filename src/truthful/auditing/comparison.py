@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,13 +10,18 @@ import torch
 from torch import Tensor
 
 from truthful.auction import revenue
-from truthful.auditing.earnings import FIRST_STEP
-from truthful.auditing.instances import ROWS
+from truthful.auditing.earnings import fresh_profiles
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 from truthful.shapes import Float
-from truthful.streams import Stream, generator
+from truthful.streams import Stream
 
+WRONG = 6.0
+"""A mean that is more standard errors than this from what is called exact shows that one of the two is wrong ..."""
+ROUNDING = 1e-6
+"""... beyond rounding, as a share of the largest value: revenue is computed in float32."""
+PROFILES_A_CONTROL = 50
+"""With fewer profiles for each control there are none."""
 RELATIVE_RANK = 1e-9
 """Directions in which the controls vary by less than this share of their largest variance are left out."""
 
@@ -50,48 +54,58 @@ def compare_revenue(
     Args:
         mechanisms: by name, each of the setting's shape; left as they are.
         setting: gives the values.
-        profiles: how many, at least 2; as many as there are of observed auctions.
+        profiles: how many, at least 2; of observed auctions, as many as there are.
         seed: of the profiles.
         progress: told which share is done.
 
     Returns:
         By name. The regression of an auction on the controls is fitted to the same profiles, which biases the
         controlled estimate by a share of 1/profiles of its correction.
+
+    Raises:
+        ValueError: too few profiles, or what a mechanism calls its exact revenue is not what it earns.
     """
     if profiles < 2:
         raise ValueError(f"profiles must be at least 2, got {profiles}")
-    law, exact = setting.part(Stream.AUDIT), {name: one.exact_revenue(setting) for name, one in mechanisms.items()}
-    profiles = setting.at_most(profiles)
+    exact = {name: mechanism.exact_revenue(setting) for name, mechanism in mechanisms.items()}
     quick = [copy.deepcopy(mechanism).float().surrogate() for mechanism in mechanisms.values()]
-    parts = []
-    for k, first in enumerate(range(0, profiles, ROWS)):
-        size = min(ROWS, profiles - first)
-        values = law.sample(size, generator(seed, Stream.AUDIT, FIRST_STEP + k))
+    parts, done, planned = [], 0, setting.part(Stream.AUDIT).at_most(profiles)
+    for values in fresh_profiles(setting, profiles, seed, Stream.AUDIT):
         parts.append(torch.stack([revenue(mechanism(values)).double() for mechanism in quick], 1))
-        progress((first + size) / profiles)
+        done += len(values)
+        progress(done / planned)
     earned = torch.cat(parts)
-    known = [k for k, name in enumerate(mechanisms) if exact[name] is not None]
+    mean = earned.mean(0)
+    centred = earned - mean
+    error = (centred.square().sum(0) / (done * (done - 1))).sqrt()
+    known = [k for k, number in enumerate(exact.values()) if number is not None]
     truth = torch.tensor([number for number in exact.values() if number is not None], dtype=torch.float64)
-    off = earned.mean(0)[known] - truth.to(earned)
-    centred = earned - earned.mean(0)
-    slopes = _regression(centred[:, known], centred)
-    corrected = earned.mean(0) - off @ slopes
-    left = centred - centred[:, known] @ slopes
-    found = {}
-    for k, name in enumerate(mechanisms):
-        single = exact[name]
-        found[name] = Compared(
-            single,
-            float(earned[:, k].mean()),
-            float(centred[:, k].square().mean().sqrt()) / math.sqrt(profiles),
-            float(corrected[k]) if single is None else single,
-            float(left[:, k].square().mean().sqrt()) / math.sqrt(profiles) if single is None else 0.0,
-        )
-    return found
+    off = mean[known] - truth
+    names = [name for name, number in exact.items() if number is not None]
+    for name, gap, one in zip(names, off.tolist(), error[known].tolist(), strict=True):
+        if abs(gap) > WRONG * one + ROUNDING * float(setting.high.max()):
+            raise ValueError(
+                f"the exact revenue of {name} is off its mean over {done} profiles by {gap:.3g}, of which one standard "
+                f"error is {one:.3g}: one of the two is wrong"
+            )
+    if done < PROFILES_A_CONTROL * len(known):
+        known, off = [], off[:0]
+    slopes, rank = _regression(centred[:, known], centred)
+    corrected = mean - off @ slopes
+    left = (centred - centred[:, known] @ slopes).square().sum(0)
+    left_error = (left / (done * (done - 1 - rank))).sqrt()
+    return {
+        name: Compared(number, float(mean[k]), float(error[k]), float(corrected[k]), float(left_error[k]))
+        if number is None
+        else Compared(number, float(mean[k]), float(error[k]), number, 0.0)
+        for k, (name, number) in enumerate(exact.items())
+    }
 
 
-def _regression(controls: Float[Tensor, "b c"], earned: Float[Tensor, "b k"]) -> Float[Tensor, "c k"]:
-    """Least squares; 0 where the controls do not vary."""
-    covariance = controls.T @ controls
-    slopes: Tensor = torch.linalg.pinv(covariance, rtol=RELATIVE_RANK, hermitian=True) @ (controls.T @ earned)
-    return slopes
+def _regression(controls: Float[Tensor, "b c"], earned: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "c k"], int]:
+    """Least squares, 0 where the controls do not vary; and the rank of the controls."""
+    variances, axes = torch.linalg.eigh(controls.T @ controls)
+    kept = variances > RELATIVE_RANK * variances.max() if len(variances) else variances > 0
+    axes = axes[:, kept]
+    slopes: Tensor = (axes / variances[kept]) @ (axes.T @ (controls.T @ earned))
+    return slopes, int(kept.sum())

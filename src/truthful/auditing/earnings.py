@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -52,17 +53,21 @@ def fresh_earnings(mechanism: Mechanism, setting: Setting, profiles: int, seed: 
         ValueError: an outcome is not finite.
     """
     quick, device = copy.deepcopy(mechanism).float().surrogate(), device_of(mechanism)
-    drawn = setting.part(stream)
-    profiles = drawn.at_most(profiles)
-    at_once = ROWS if drawn.observations is None else profiles  # two draws would have auctions in common
-    parts = []
-    for k, first in enumerate(range(0, profiles, at_once)):
-        values = drawn.sample(min(at_once, profiles - first), generator(seed, stream, FIRST_STEP + k))
-        parts += [revenue(quick(part.to(device))).double() for part in values.split(ROWS)]
-    earned = torch.cat(parts)
+    parts = fresh_profiles(setting, profiles, seed, stream)
+    earned = torch.cat([revenue(quick(part.to(device))).double() for part in parts])
     if not bool(earned.isfinite().all()):
         raise ValueError(f"the mechanism's revenue is NaN or infinite in {int((~earned.isfinite()).sum())} profiles")
     return _summary(earned)
+
+
+def fresh_profiles(setting: Setting, profiles: int, seed: int, stream: Stream) -> Iterator[Float[Tensor, "b n m"]]:
+    """Profiles of the stream's part of a setting, at most ROWS at a time; of observed ones as many as there are."""
+    drawn = setting.part(stream)
+    profiles = drawn.at_most(profiles)
+    at_once = ROWS if drawn.observations is None else profiles  # two draws would have auctions in common
+    for k, first in enumerate(range(0, profiles, at_once)):
+        values = drawn.sample(min(at_once, profiles - first), generator(seed, stream, FIRST_STEP + k))
+        yield from values.split(ROWS)
 
 
 def _summary(earned: Float[Tensor, "b"]) -> Earnings:

@@ -20,10 +20,11 @@ from truthful.settings import Setting
 from truthful.shapes import Float
 
 CONFIDENCE = 0.99
-"""Of the one-sided limit."""
-QUANTILE = 2.54
-"""Student's t at CONFIDENCE for LEAST_REPLICATES: that many independent estimates, or more, are behind every error."""
+"""Of the one-sided limit, even where it is the smallest of ten."""
+QUANTILE = 3.58
+"""Student's t at .999 for LEAST_REPLICATES: so many independent estimates, or more, are behind every error."""
 LEAST_REPLICATES = 20
+MOST_REPLICATES = 400
 CHUNK = 512
 """Profiles that are evaluated together."""
 
@@ -60,10 +61,12 @@ class FlowTables(BoundMethod):
         fewest: with fewer cells than this it does not apply.
         iterations: on each of three grids, each twice as fine as the last.
         rate: Adam's learning rate.
-        samples: random profiles behind the estimate, about.
+        samples: random profiles behind the estimate, about; at most MOST_REPLICATES a cell.
     """
 
     def __init__(self, largest: int, finest: int, fewest: int, iterations: int, rate: float, samples: int) -> None:
+        whole = {"largest": largest, "finest": finest, "fewest": fewest, "iterations": iterations, "samples": samples}
+        _check_numbers(whole, rate)
         self.largest, self.finest, self.fewest = largest, finest, fewest
         self.iterations, self.rate, self.samples = iterations, rate, samples
 
@@ -74,6 +77,7 @@ class FlowTables(BoundMethod):
     def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
         """The bound. Raises NoBound if there are too many values for a grid."""
         check_applies(setting)
+        _check_items(setting)
         cells = self.cells(setting)
         axes = setting.n_bidders * setting.n_items
         if cells < self.fewest:
@@ -83,7 +87,7 @@ class FlowTables(BoundMethod):
         grid, tables = minimise(
             setting, levels, self.iterations, self.rate, generator, lambda done: progress(0.9 * done)
         )
-        replicates = max(LEAST_REPLICATES, math.ceil(self.samples / cells**axes))
+        replicates = min(MOST_REPLICATES, max(LEAST_REPLICATES, math.ceil(self.samples / cells**axes)))
         drawn = []
         for k in range(replicates):
             drawn.append(grid.bound(tables, generator))
@@ -112,6 +116,8 @@ class FlowNetworks(BoundMethod):
         final_points: int,
         samples: int,
     ) -> None:
+        sizes = {"width": width, "pooled": pooled, "batch": batch, "points": points, "final_points": final_points}
+        _check_numbers(sizes | {"iterations": iterations, "samples": samples}, rate)
         self.width, self.pooled, self.iterations, self.batch = width, pooled, iterations, batch
         self.points, self.rate, self.final_points, self.samples = points, rate, final_points, samples
 
@@ -119,8 +125,7 @@ class FlowNetworks(BoundMethod):
     def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
         """The bound. Raises NoBound with a single item, which needs no search."""
         check_applies(setting)
-        if setting.n_items < 2:
-            raise NoBound("with one item there is nothing to choose")
+        _check_items(setting)
         with torch.enable_grad():
             network = minimise_network(
                 setting,
@@ -156,6 +161,7 @@ class LinearProgram(BoundMethod):
     """
 
     def __init__(self, cells: int) -> None:
+        _check_numbers({"cells": cells})
         self.cells = cells
 
     def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
@@ -168,6 +174,18 @@ class LinearProgram(BoundMethod):
             raise NoBound(str(reason)) from reason
         progress(1.0)
         return Bound(upper, upper, 0.0, 0, f"linear program over {self.cells} cells of each value")
+
+
+class SingleItem(BoundMethod):
+    """One item and independent values: the optimum itself (Myerson 1981)."""
+
+    def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
+        """The bound. Raises NoBound unless there is one item, with independent values."""
+        optimum = setting.optimum
+        if setting.n_items != 1 or optimum is None:
+            raise NoBound("Myerson's optimum is for one item and independent values")
+        progress(1.0)
+        return Bound(optimum.revenue + optimum.error, optimum.revenue, 0.0, 0, "Myerson's optimum")
 
 
 class Tightest(BoundMethod):
@@ -188,6 +206,20 @@ class Tightest(BoundMethod):
             with suppress(NoBound):
                 found.append(method(setting, seed, lambda done, k=k: progress((k + done) / len(self.first))))
         return min(found, key=lambda bound: bound.limit) if found else self.otherwise(setting, seed, progress)
+
+
+def _check_items(setting: Setting) -> None:
+    if setting.n_items < 2:
+        raise NoBound("flows are for two items or more; with one, Myerson's optimum is known")
+
+
+def _check_numbers(whole: Mapping[str, object], rate: object = 1.0) -> None:
+    """Raise ValueError unless these are whole numbers of at least 1, and the rate is positive."""
+    for name, number in whole.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"bound.{name} must be a whole number of at least 1, got {number!r}")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise ValueError(f"bound.rate must be a positive number, got {rate!r}")
 
 
 def _limit(drawn: Float[Tensor, "r"], samples: int, method: str) -> Bound:

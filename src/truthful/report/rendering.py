@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from truthful.errors import UserError
@@ -71,14 +71,17 @@ def show(tables: Sequence[Table], form: str) -> str:
     return "\n".join(FORMATS[form](table) for table in tables)
 
 
-def replace_between_marks(page: Path, name: str, text: str) -> None:
-    """Put `text` between the marks `name` of a page. Raises UserError if it does not have them."""
-    opening, closing = _marks(name)
-    before, begin, rest = page.read_text().partition(opening)
-    _, end, after = rest.partition(closing)
-    if not begin or not end:
-        raise UserError(f"{page} needs a line {opening.strip()} and after it a line {closing}")
-    write_text(page, before + begin + text + end + after)
+def replace_between_marks(page: Path, texts: Mapping[str, str]) -> None:
+    """Put texts between the marks of a page, by name. Raises UserError if it does not have them all."""
+    content = page.read_text()
+    for name, text in texts.items():
+        opening, closing = _marks(name)
+        before, begin, rest = content.partition(opening)
+        _, end, after = rest.partition(closing)
+        if not begin or not end:
+            raise UserError(f"{page} needs a line {opening.strip()} and after it a line {closing}")
+        content = before + begin + text + end + after
+    write_text(page, content)
 
 
 def between_marks(page: Path, name: str) -> str:
