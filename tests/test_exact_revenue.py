@@ -1,5 +1,6 @@
 """What is said to be an exact revenue is one, or is not said: long tails, narrow peaks, atoms that are no dyadics."""
 
+import itertools
 import math
 
 import pytest
@@ -7,8 +8,8 @@ import torch
 from torch import distributions
 
 from truthful.auction import revenue
-from truthful.laws import Distribution, Exponential, Law
-from truthful.mechanisms import VCG
+from truthful.laws import Discrete, Distribution, Exponential, Law
+from truthful.mechanisms import VCG, BundledMyerson
 from truthful.settings import Independent
 
 SPREAD_OUT = [
@@ -40,3 +41,35 @@ def test_vcg_with_unit_demand_earns_what_a_sample_does(law: Law) -> None:
 def test_vcg_claims_no_revenue_that_two_rules_do_not_agree_on() -> None:
     steep = Distribution(distributions.Weibull(1.0, 0.05), 0.0, 1e6)
     assert VCG(2, 2, "unit", 0.0).exact_revenue(Independent(2, 2, steep, "unit")) is None
+
+
+ATOMS = [
+    Discrete([0.1, 0.7], [0.5, 0.5]),
+    Discrete([0.0, 0.6, 1.0], [0.05, 0.9, 0.05]),
+    Discrete([0.0, 0.3, 1.0], [0.05, 0.9, 0.05]),
+    Discrete([0.1, 0.3, 0.5, 0.7], [0.1, 0.2, 0.3, 0.4]),  # .1 + .7 and .3 + .5 differ in single precision
+    Discrete([1.0, 1.000001, 1.000002, 2.0], [0.2, 0.2, 0.1, 0.5]),
+    Discrete([1e-7, 3e-7], [0.5, 0.5]),
+    Discrete([1.1, 1000.3, 100000.7], [0.5, 0.3, 0.2]),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 2), (2, 2), (1, 3)])
+@pytest.mark.parametrize("law", ATOMS, ids=lambda law: law.describe())
+def test_the_bundle_of_discrete_values_earns_what_is_said(
+    law: Discrete, shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    setting = Independent(*shape, law, "additive")
+    mechanism = BundledMyerson(setting)
+    profiles = itertools.product(zip(law.atoms, law.probabilities, strict=True), repeat=math.prod(shape))
+    values, chances = zip(*(zip(*profile, strict=True) for profile in profiles), strict=True)
+    chance = torch.tensor(chances, dtype=torch.float64).prod(-1)
+    bids = torch.tensor(values, dtype=dtype).reshape(-1, *shape)
+    earned = float((chance * revenue(mechanism(bids)).double()).sum())
+    exact = mechanism.exact_revenue(setting)
+    assert earned == pytest.approx(exact, rel=1e-9 if dtype == torch.float64 else 1e-6)
+    if shape[0] == 1:
+        total = bids.double().sum((1, 2))
+        optimum = max(float(price * chance[total >= price].sum()) for price in total)
+        assert exact == pytest.approx(optimum, rel=1e-6)

@@ -18,6 +18,9 @@ from truthful.shapes import Float
 TERMS = 4096
 """The most corners, or atoms, that an exact sum may have."""
 
+EQUAL = 1e-6
+"""Sums of atoms that differ by no more than this share of the highest are one: single precision has no more digits."""
+
 CELLS = 2**16
 """Of the grid on which other densities are convolved."""
 
@@ -183,25 +186,46 @@ class ConvolvedSum(_Sum):
 
 @dataclass(frozen=True)
 class DiscreteSum(_Sum):
-    """The sum of independent discrete values: all sums of atoms."""
+    """The sum of independent discrete values: all sums of atoms.
+
+    Sums of the same numbers in other orders and precisions differ by rounding, and so do sums that would agree if atoms
+    were not rounded to single precision. Those nearer to each other than `EQUAL` are one atom, the smallest of them.
+    """
 
     convex = False
     table: tuple[tuple[float, float], ...] = field(init=False, compare=False, repr=False)
     """Values and probabilities."""
 
     def __post_init__(self) -> None:
-        table = {0.0: 1.0}
+        least = most = torch.zeros(1, dtype=torch.float64)  # of the sums that are one atom
+        chances = torch.ones(1, dtype=torch.float64)
         for law in self.laws:
-            values, chances = (part.tolist() for part in atoms(law))
-            grown: dict[float, float] = {}
-            for total, chance in table.items():
-                for value, share in zip(values, chances, strict=True):
-                    place = round(total + value, 12)
-                    grown[place] = grown.get(place, 0.0) + chance * share
-            table = grown
-            if len(table) > TERMS:
+            values, shares = atoms(law)
+            least, order = (least[:, None] + values).flatten().sort(stable=True)
+            most = (most[:, None] + values).flatten()[order].cummax(0).values
+            new = torch.cat([torch.ones(1, dtype=torch.bool), least[1:] - most[:-1] > EQUAL * most[-1]])
+            last = torch.cat([new[1:], torch.ones(1, dtype=torch.bool)])
+            shares = (chances[:, None] * shares).flatten()[order]
+            chances = torch.zeros(int(new.sum()), dtype=torch.float64).index_add(0, new.cumsum(0) - 1, shares)
+            least, most = least[new], most[last]
+            if len(least) > TERMS:
                 raise ValueError(f"the sum of these discrete values has more than {TERMS} atoms")
-        object.__setattr__(self, "table", tuple(sorted(table.items())))
+        object.__setattr__(self, "table", tuple(zip(least.tolist(), chances.tolist(), strict=True)))
+
+    @property
+    def low(self) -> float:  # type: ignore[override]
+        """The first atom."""
+        return self.table[0][0]
+
+    @property
+    def high(self) -> float:  # type: ignore[override]
+        """The last atom."""
+        return self.table[-1][0]
+
+    @property
+    def slack(self) -> float:
+        """What a sum may fall short of its atom by: half the distance that atoms have at least."""
+        return EQUAL / 2 * self.high
 
     @property
     def kinks(self) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from truthful.auction import Outcome
 from truthful.laws import Law
 from truthful.laws.curve import MonotoneCurves
 from truthful.laws.ironing import IronedLaw, iron_all, myerson_revenue
-from truthful.laws.sums import sum_law
+from truthful.laws.sums import DiscreteSum, sum_law
 from truthful.mechanisms.base import Mechanism
 from truthful.mechanisms.classical import require_additive
 from truthful.mechanisms.quadrature import laws_of_items, over_items
@@ -74,6 +74,8 @@ class BundledMyerson(Mechanism):
         setting: gives the laws of the values, which must be independent; `demand` must be additive.
     """
 
+    slack: Tensor
+    """Added to each bidder's sum, so that rounding does not take a sum of discrete values below its atom."""
     strategyproof = "all items as one, to the highest ironed virtual value, at the threshold: Myerson 1981"
 
     def __init__(self, setting: Setting) -> None:
@@ -88,10 +90,13 @@ class BundledMyerson(Mechanism):
         distinct = {row: sum_law(row) for row in dict.fromkeys(self.laws)}
         self.sums = [distinct[row] for row in self.laws]
         self.curves, self._reserves = _tables([[law] for law in self.sums])
+        slack = [law.slack if isinstance(law, DiscreteSum) else 0.0 for law in self.sums]
+        self.register_buffer("slack", torch.tensor(slack, dtype=torch.float64).unsqueeze(-1))
 
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids."""
-        allocation, price = _sell(self.curves, bids.sum(-1, keepdim=True))
+        total = bids.sum(-1, keepdim=True)
+        allocation, price = _sell(self.curves, total + self.slack.to(total))
         return Outcome(allocation.expand(bids.shape), price.squeeze(-1))
 
     def exact_revenue(self, setting: Setting) -> float | None:
