@@ -9,7 +9,7 @@ from torch import distributions
 
 from truthful.auction import revenue
 from truthful.laws import Discrete, Distribution, Exponential, Law
-from truthful.mechanisms import VCG, BundledMyerson
+from truthful.mechanisms import VCG, BundledMyerson, ItemwiseMyerson
 from truthful.settings import Independent
 
 SPREAD_OUT = [
@@ -41,6 +41,23 @@ def test_vcg_with_unit_demand_earns_what_a_sample_does(law: Law) -> None:
 def test_vcg_claims_no_revenue_that_two_rules_do_not_agree_on() -> None:
     steep = Distribution(distributions.Weibull(1.0, 0.05), 0.0, 1e6)
     assert VCG(2, 2, "unit", 0.0).exact_revenue(Independent(2, 2, steep, "unit")) is None
+
+
+@pytest.mark.parametrize("high", [20.0, 1e3, 1e4, 1e5, 1e6])
+def test_myerson_s_integral_does_not_depend_on_where_nothing_is(high: float) -> None:
+    # n bidders: the integral over t >= 0 of 1 - (1 - exp(-1 - t))^n
+    for n, known in ((1, math.exp(-1)), (2, 2 * math.exp(-1) - math.exp(-2) / 2)):
+        setting = Independent(n, 1, Exponential(1.0, high), "additive")
+        assert ItemwiseMyerson(setting).exact_revenue(setting) == pytest.approx(known, rel=1e-8)
+
+
+@pytest.mark.parametrize("law", SPREAD_OUT, ids=lambda law: law.describe())
+def test_one_bidder_pays_the_best_price(law: Law) -> None:
+    tails = 2.0 ** -torch.linspace(0, 30, 30_001, dtype=torch.float64)
+    prices = torch.cat([law.quantile(tails), law.quantile(1 - tails)])
+    best = float((prices * (1 - law.cdf(prices))).max())
+    setting = Independent(1, 1, law, "additive")
+    assert ItemwiseMyerson(setting).exact_revenue(setting) == pytest.approx(best, rel=1e-7)
 
 
 ATOMS = [
