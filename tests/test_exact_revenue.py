@@ -60,6 +60,20 @@ def test_one_bidder_pays_the_best_price(law: Law) -> None:
     assert ItemwiseMyerson(setting).exact_revenue(setting) == pytest.approx(best, rel=1e-7)
 
 
+@pytest.mark.parametrize("high", [60.0, 200.0, 1000.0, 1e5])
+def test_the_bundle_of_two_exponential_values_earns_what_is_known(high: float) -> None:
+    price = (1 + 5**0.5) / 2  # the best p (1 + p) exp(-p)
+    setting = Independent(1, 2, Exponential(1.0, high), "additive")
+    exact = BundledMyerson(setting).exact_revenue(setting)
+    assert exact == pytest.approx(price * (1 + price) * math.exp(-price), rel=1e-7)
+
+
+def test_the_bundle_s_revenue_is_not_claimed_where_grids_differ() -> None:
+    for law in SPREAD_OUT[2:]:
+        setting = Independent(1, 2, law, "additive")
+        assert BundledMyerson(setting).exact_revenue(setting) is None
+
+
 ATOMS = [
     Discrete([0.1, 0.7], [0.5, 0.5]),
     Discrete([0.0, 0.6, 1.0], [0.05, 0.9, 0.05]),
