@@ -8,7 +8,7 @@ import torch
 from torch import distributions
 
 from truthful.auction import revenue
-from truthful.laws import Discrete, Distribution, Exponential, Law
+from truthful.laws import Discrete, Distribution, Exponential, Law, PiecewiseUniform
 from truthful.mechanisms import VCG, BundledMyerson, ItemwiseMyerson
 from truthful.settings import Independent
 
@@ -69,7 +69,8 @@ def test_the_bundle_of_two_exponential_values_earns_what_is_known(high: float) -
 
 
 def test_the_bundle_s_revenue_is_not_claimed_where_grids_differ() -> None:
-    for law in SPREAD_OUT[2:]:
+    jump = PiecewiseUniform([[0.0, 0.1], [0.9, 1.0]], [0.5, 0.5])
+    for law in (jump, *SPREAD_OUT[2:]):
         setting = Independent(1, 2, law, "additive")
         assert BundledMyerson(setting).exact_revenue(setting) is None
 
