@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.test_ironing import Atoms, Bimodal, Exponential
 from truthful.auction import revenue
 from truthful.auditing import audit
-from truthful.laws import Law
+from truthful.laws import Discrete, Exponential, PiecewiseUniform
 from truthful.mechanisms import (
     AMA,
     VCG,
@@ -26,7 +25,7 @@ from truthful.mechanisms import (
 )
 from truthful.mechanisms.cma_es import maximise
 from truthful.mechanisms.matching import best_matching, largest_weight
-from truthful.settings import Setting, UniformBox
+from truthful.settings import Independent, Setting, Simplex, UniformBox
 
 A = UniformBox(2, 2, 0.0, 1.0, "additive")
 B = UniformBox(2, 5, 0.0, 1.0, "additive")
@@ -39,50 +38,18 @@ SHIFTED = UniformBox(1, 2, 2.0, 3.0, "unit")
 UNEQUAL = UniformBox(1, 2, 0.0, [4.0, 3.0], "additive")
 SKEW = UniformBox(2, 2, [[0.0, 1.0], [2.0, 0.0]], [[1.0, 3.0], [3.0, 2.0]], "additive")
 SKEW_UNIT = UniformBox(2, 2, [[0.0, 1.0], [0.5, 0.0]], [[1.0, 2.0], [2.0, 2.0]], "unit")
+TRIANGLE = Simplex(1, 2, 1.0, "additive")
 T = 4 / 3 + math.sqrt(5.5) / 3
 LOTTERIES = [[0.5, 0.5, T], [1.0, 0.0, T + 1 / 6], [0.0, 1.0, T + 1 / 6]]
 
 
-class Independent(Setting):
-    """Independent values of any laws."""
-
-    independent = True
-    convex_support = False
-
-    def __init__(self, rows: list[list[Law]], demand: str) -> None:
-        low, high = ([[getattr(law, end) for law in row] for row in rows] for end in ("low", "high"))
-        super().__init__(len(rows), len(rows[0]), low, high, demand)
-        self.laws = tuple(map(tuple, rows))
-
-    def sample(self, size: int, generator: torch.Generator) -> Tensor:
-        unit = torch.rand(size, self.n_bidders, self.n_items, generator=generator, dtype=torch.float64)
-        columns = [[law.quantile(unit[:, i, j]) for j, law in enumerate(row)] for i, row in enumerate(self.laws)]
-        return torch.stack([torch.stack(row, -1) for row in columns], -2)
-
-    def project(self, values: Tensor) -> Tensor:
-        return values.clamp(*self.bounds(values))
-
-
-class Simplex(Setting):
-    """Uniform on v >= 0 with v1 + v2 <= high."""
-
-    convex_support = True
-
-    def __init__(self, high: float) -> None:
-        super().__init__(1, 2, 0.0, high, "additive")
-
-    def sample(self, size: int, generator: torch.Generator) -> Tensor:
-        values = torch.rand(size, 1, 2, generator=generator)
-        return float(self.high[0, 0]) * torch.where(values.sum(-1, keepdim=True) > 1, 1 - values, values)
-
-    def project(self, values: Tensor) -> Tensor:
-        return values
-
-
-COIN = Atoms((1.0, 2.0), (0.5, 0.5))
-YAO = Independent([[COIN, COIN]] * 2, "additive")
-OTHERS = Independent([[Bimodal(), Exponential(2.0)], [Exponential(1.0), Bimodal()]], "additive")
-OTHERS_UNIT = Independent([[Bimodal(), Exponential(2.0)], [Exponential(1.0), Bimodal()]], "unit")
+COIN = Discrete([1.0, 2.0], [0.5, 0.5])
+EXPONENTIAL, LONGER = Exponential(1.0, 200.0), Exponential(2.0, 200.0)
+BIMODAL = PiecewiseUniform([[0.0, 3.0], [3.0, 8.0]], [0.75, 0.25])  # Myerson's textbook example of ironing
+YAO = Independent(2, 2, COIN, "additive")
+OTHERS = Independent(2, 2, [[BIMODAL, LONGER], [EXPONENTIAL, BIMODAL]], "additive")
+SMOOTH = Independent(2, 2, [[LONGER, EXPONENTIAL], [EXPONENTIAL, EXPONENTIAL]], "additive")
+OTHERS_UNIT = Independent(2, 2, [[BIMODAL, LONGER], [EXPONENTIAL, BIMODAL]], "unit")
 
 
 def vcg(setting: Setting, reserve: float | list[float] = 0.0) -> VCG:
@@ -113,7 +80,7 @@ KNOWN = {
     "bundled c": (BundledMyerson(C), C, 5.00302, 1e-5),
     "bundled d": (BundledMyerson(D), D, 9.6268, 1e-4),
     "bundled": (BundledMyerson(SKEW), SKEW, None, None),
-    "bundled, other laws": (BundledMyerson(OTHERS), OTHERS, None, None),
+    "bundled, other laws": (BundledMyerson(SMOOTH), SMOOTH, None, None),
     "menu 1x2": (Menu(ONE, None), ONE, (12 + 2 * math.sqrt(2)) / 27, 1e-9),
     "menu d": (Menu(D, None), D, 88 / 9, 1e-9),
     "menu unit": (Menu(ONE_UNIT, None), ONE_UNIT, 2 / (3 * math.sqrt(3)), 1e-9),
@@ -121,8 +88,8 @@ KNOWN = {
     "menu [0, 4] x [0, 3]": (
         Menu(UNEQUAL, [[1.0, 0.0, 8 / 3], [0.0, 1.0, 2.0], [1.0, 1.0, 3.0337]]), UNEQUAL, 1.918443, 1e-6
     ),
-    "menu, a triangle": (Menu(Simplex(1.0), [[1.0, 1.0, 3**-0.5]]), Simplex(1.0), 2 / (3 * math.sqrt(3)), 1e-9),
-    "menu, triangle, lotteries": (Menu(Simplex(1.0), [[0.5, 1.0, 0.3], [1.0, 1.0, 0.5]]), Simplex(1.0), None, None),
+    "menu, a triangle": (Menu(TRIANGLE, [[1.0, 1.0, 3**-0.5]]), TRIANGLE, 2 / (3 * math.sqrt(3)), 1e-9),
+    "menu, triangle, lotteries": (Menu(TRIANGLE, [[0.5, 1.0, 0.3], [1.0, 1.0, 0.5]]), TRIANGLE, None, None),
     "menu, one item": (Menu(UniformBox(1, 1, 0.0, 1.0, "additive"), [[0.5, 0.2], [1.0, 0.5]]),
                        UniformBox(1, 1, 0.0, 1.0, "additive"), 0.2 * 0.2 + 0.5 * 0.4, 1e-9),
     "straight jacket": (StraightJacket(ONE), ONE, (12 + 2 * math.sqrt(2)) / 27, 1e-9),
@@ -157,7 +124,7 @@ def test_exact_revenue_is_not_claimed_for_other_values_than_an_auction_was_made_
     with pytest.raises(ValueError, match="the mechanism is for"):
         vcg(A).exact_revenue(E)
     assert StraightJacket(ONE).exact_revenue(UNEQUAL) is None
-    dependent = Independent([[COIN, COIN]] * 2, "additive")
+    dependent = Independent(2, 2, COIN, "additive")
     dependent.independent = False
     assert all(m.exact_revenue(dependent) is None for m in (vcg(YAO), PostedPrice(YAO, 1.0), ItemwiseMyerson(YAO)))
 
@@ -179,13 +146,13 @@ def test_the_winner_pays_the_smallest_value_with_which_he_still_wins() -> None:
 
 
 def test_equal_virtual_values_go_to_the_first_bidder() -> None:
-    ironed = ItemwiseMyerson(Independent([[Bimodal()]] * 3, "additive"))
+    ironed = ItemwiseMyerson(Independent(3, 1, BIMODAL, "additive"))
     outcome = ironed(torch.tensor([[2.5, 3.0, 4.0], [2.2, 4.0, 2.5]], dtype=torch.float64).unsqueeze(-1))
     assert outcome.allocation.squeeze(-1).tolist() == [[1, 0, 0], [0, 1, 0]]
     low = (7 - math.sqrt(5)) / 2  # where the ironed interval begins; the second bidder's smallest winning value, too
     assert outcome.payment[0].tolist() == pytest.approx([low, 0, 0])
     assert outcome.payment[1].tolist() == pytest.approx([0, low, 0])
-    discrete = ItemwiseMyerson(Independent([[COIN]] * 2, "additive"))
+    discrete = ItemwiseMyerson(Independent(2, 1, COIN, "additive"))
     bids = torch.tensor([[2.0, 2.0], [1.0, 2.0], [2.0, 1.0], [1.0, 1.0]], dtype=torch.float64).unsqueeze(-1)
     assert discrete(bids).payment.tolist() == [[2, 0], [0, 2], [1, 0], [1, 0]]
 
@@ -350,10 +317,10 @@ def test_the_straight_jacket_prices_numbers_of_items() -> None:
         (lambda: SecondPrice(2, 2, "additive", [0.1, 0.2, 0.3]), "reserve must be a number of at least 0, or 2"),
         (lambda: FirstPrice(2, 2, "additive", -1.0), "reserve must be a number of at least 0"),
         (lambda: PostedPrice(A, [math.inf, 1.0]), "prices must be a number of at least 0"),
-        (lambda: PostedPrice(Simplex(1.0), None), "prices=null needs independent values"),
-        (lambda: ItemwiseMyerson(Simplex(1.0)), "needs a setting that knows the laws of its values, got Simplex"),
+        (lambda: PostedPrice(TRIANGLE, None), "prices=null needs independent values"),
+        (lambda: ItemwiseMyerson(TRIANGLE), "needs a setting that knows the laws of its values, got Simplex"),
         (lambda: StraightJacket(UNEQUAL), "i.i.d. values, uniform on"),
-        (lambda: Menu(UNEQUAL, None), "optimal menu is known"),
+        (lambda: Menu(UniformBox(1, 2, 0.0, [4.0, 1.0], "additive"), None), "optimal menu is known"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(build: object, message: str) -> None:

@@ -1,6 +1,5 @@
 import itertools
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ from truthful.auction import deviation_utility, revenue, utility
 from truthful.bounds import LinearProgramAuction, bracket, optimal_finite, optimal_table, upper_bound
 from truthful.bounds.cells import Cells
 from truthful.bounds.program import menu_revenue
-from truthful.laws import Law
-from truthful.settings import Setting, UniformBox
+from truthful.laws import Discrete
+from truthful.settings import Independent, Setting, UniformBox
 
 OPTIMA = [
     (UniformBox(1, 2, 0.0, 1.0, "additive"), (12 + 2 * math.sqrt(2)) / 27),
@@ -21,57 +20,11 @@ OPTIMA = [
     (UniformBox(1, 2, 2.0, 3.0, "unit"), 2.1331323465947305),  # Thirumulanathan et al. 2019
 ]
 
-
-@dataclass(frozen=True)
-class Atoms(Law):
-    """Finitely many values."""
-
-    atoms: tuple[float, ...]
-    probabilities: tuple[float, ...]
-    convex = False
-
-    @property
-    def low(self) -> float:
-        return self.atoms[0]
-
-    @property
-    def high(self) -> float:
-        return self.atoms[-1]
-
-    def cdf(self, values: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def quantile(self, unit: Tensor) -> Tensor:
-        upto = torch.tensor(self.probabilities).cumsum(0)
-        return torch.tensor(self.atoms).to(unit)[torch.searchsorted(upto[:-1], unit)]
-
-    def project(self, values: Tensor) -> Tensor:
-        atoms = torch.tensor(self.atoms).to(values)
-        return atoms[(values.unsqueeze(-1) - atoms).abs().argmin(-1)]
+HALVES = Discrete([1.0, 2.0], [0.5, 0.5])
+YAO = Independent(2, 2, HALVES, "additive")
 
 
-class Finite(Setting):
-    """Independent values with the same finitely many atoms."""
-
-    convex_support = False
-    independent = True
-
-    def __init__(self, n_bidders: int, n_items: int, law: Atoms, demand: str) -> None:
-        super().__init__(n_bidders, n_items, law.low, law.high, demand)
-        self.laws = ((law,) * n_items,) * n_bidders
-
-    def sample(self, size: int, generator: torch.Generator) -> Tensor:
-        return self.laws[0][0].quantile(torch.rand(size, self.n_bidders, self.n_items, generator=generator))
-
-    def project(self, values: Tensor) -> Tensor:
-        return self.laws[0][0].project(values)
-
-
-HALVES = Atoms((1.0, 2.0), (0.5, 0.5))
-YAO = Finite(2, 2, HALVES, "additive")
-
-
-def profiles(setting: Finite) -> tuple[Tensor, Tensor]:
+def profiles(setting: Independent) -> tuple[Tensor, Tensor]:
     """All profiles of values, and their probabilities."""
     law = setting.laws[0][0]
     count = setting.n_bidders * setting.n_items
@@ -193,13 +146,13 @@ def test_yao_optimum() -> None:
 @pytest.mark.parametrize(
     ("setting", "optimum"),
     [
-        (Finite(1, 2, HALVES, "additive"), 2.25),  # the bundle at 3
-        (Finite(2, 1, HALVES, "additive"), 1.5),  # reserve 2: virtual values 0 and 2
-        (Finite(3, 1, Atoms((1.0, 3.0), (0.9, 0.1)), "additive"), 0.729 * 7 / 9 + 0.271 * 3),  # Myerson
-        (Finite(1, 2, HALVES, "unit"), 1.5),  # either item at 2
+        (Independent(1, 2, HALVES, "additive"), 2.25),  # the bundle at 3
+        (Independent(2, 1, HALVES, "additive"), 1.5),  # reserve 2: virtual values 0 and 2
+        (Independent(3, 1, Discrete([1.0, 3.0], [0.9, 0.1]), "additive"), 0.729 * 7 / 9 + 0.271 * 3),  # Myerson
+        (Independent(1, 2, HALVES, "unit"), 1.5),  # either item at 2
     ],
 )
-def test_small_optima_by_hand(setting: Finite, optimum: float) -> None:
+def test_small_optima_by_hand(setting: Independent, optimum: float) -> None:
     assert optimal_finite(setting).revenue == pytest.approx(optimum, abs=1e-9)
 
 
@@ -212,8 +165,8 @@ def test_full_extraction_from_correlated_values() -> None:
     assert optimal_table(types, apart, "additive").revenue == pytest.approx(1.5, abs=1e-9)
 
 
-@pytest.mark.parametrize("setting", [YAO, Finite(2, 2, Atoms((1.0, 2.0, 4.0), (0.5, 0.3, 0.2)), "unit")])
-def test_the_auction_of_the_table_is_truthful_feasible_and_earns_the_optimum(setting: Finite) -> None:
+@pytest.mark.parametrize("setting", [YAO, Independent(2, 2, Discrete([1.0, 2.0, 4.0], [0.5, 0.3, 0.2]), "unit")])
+def test_the_auction_of_the_table_is_truthful_feasible_and_earns_the_optimum(setting: Independent) -> None:
     auction = LinearProgramAuction(setting)
     values, chances = profiles(setting)
     outcome = auction(values)
@@ -241,8 +194,8 @@ def test_the_auction_reads_the_nearest_types_and_keeps_shapes() -> None:
     assert torch.equal(outcome.allocation, near.allocation)
     assert torch.equal(outcome.payment, near.payment)
     assert auction.exact_revenue(UniformBox(2, 2, 1.0, 2.0, "additive")) is None
-    assert auction.exact_revenue(Finite(2, 2, Atoms((1.0, 3.0), (0.5, 0.5)), "additive")) is None
-    skewed = Finite(2, 2, Atoms((1.0, 2.0), (0.25, 0.75)), "additive")
+    assert auction.exact_revenue(Independent(2, 2, Discrete([1.0, 3.0], [0.5, 0.5]), "additive")) is None
+    skewed = Independent(2, 2, Discrete([1.0, 2.0], [0.25, 0.75]), "additive")
     values, chances = profiles(skewed)
     assert auction.exact_revenue(skewed) == pytest.approx(float(chances @ revenue(auction(values))), abs=1e-9)
     assert auction.exact_revenue(skewed) > 3.125
@@ -250,7 +203,7 @@ def test_the_auction_reads_the_nearest_types_and_keeps_shapes() -> None:
 
 def test_large_or_wrong_programs_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 50000 incentive constraints, got"):
-        optimal_finite(Finite(3, 3, Atoms((1.0, 2.0, 3.0), (0.3, 0.3, 0.4)), "additive"))
+        optimal_finite(Independent(3, 3, Discrete([1.0, 2.0, 3.0], [0.3, 0.3, 0.4]), "additive"))
     with pytest.raises(ValueError, match="finitely many atoms"):
         optimal_finite(UniformBox(2, 2, 0.0, 1.0, "additive"))
     types = [torch.tensor([[1.0], [2.0]], dtype=torch.float64)]

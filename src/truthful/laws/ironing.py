@@ -24,8 +24,14 @@ CELLS = 512
 FLOOR = -1000.0
 """Virtual values below this multiple of the highest value are cut: they may be infinite, and never sell."""
 
-APART = 1e-6
-"""Knots are no nearer to each other than this share of the range: a hull of neighbours would iron their rounding."""
+FINE, HALVED = 24, 40
+"""Times that the chance of a lower, and of a higher, value is halved in that table: in four steps, and in all."""
+
+APART = 0.1
+"""Of the distance of its neighbours, at which a quantile must be from the even knots: closer, rounding is ironed."""
+
+ROUNDING = 1e-13
+"""Quantiles between which the revenue curve bends by less than this share of the value are no knots."""
 
 TAIL = 1e-12
 """Beyond the value that is exceeded with this chance, 1 - F is rounding: the table is linear from there on."""
@@ -113,18 +119,34 @@ def iron_all(laws: Sequence[Law]) -> list[IronedLaw]:
 def myerson_revenue(laws: Sequence[Law]) -> float:
     """Revenue of the optimal auction of one item to bidders with independent values, one law a bidder.
 
+    See `myerson_integral`, which says how accurate it is: usually to 1e-8 of it.
+    """
+    return myerson_integral(laws)[0]
+
+
+def myerson_integral(laws: Sequence[Law]) -> tuple[float, float]:
+    """Myerson's revenue, and how much it changes with the order of the quadrature.
+
     It is E max(0, largest ironed virtual value), the integral over t >= 0 of 1 - prod_i P(virtual value of i <= t);
-    by Gauss-Legendre between the knots of the tables, with exact virtual values: to 1e-8 of it.
+    by Gauss-Legendre between the knots of the tables, and between halves of halves of the highest, with exact virtual
+    values.
     """
     ironed = iron_all(laws)
-    knots = torch.cat([torch.zeros(1, dtype=torch.float64), *(one.virtual for one in ironed)])
-    nodes, weights = gauss_legendre(knots.clamp_min(0).unique(), order=6)
-    below = torch.ones_like(nodes)
-    for one in dict.fromkeys(ironed):
-        value = one.threshold(nodes)
-        chance = torch.where(value.isinf(), 1, cdf_below(one.law, value.clamp_max(one.law.high)))
-        below *= chance ** ironed.count(one)
-    return float((weights * (1 - below)).sum())
+    knots = torch.cat([torch.zeros(1, dtype=torch.float64), *(one.virtual for one in ironed)]).clamp_min(0)
+    halves = knots.max() * 2.0 ** -torch.arange(1, HALVINGS, dtype=torch.float64)
+    edges = torch.cat([knots, halves]).unique()
+
+    def integral(order: int) -> float:
+        nodes, weights = gauss_legendre(edges, order)
+        below = torch.ones_like(nodes)
+        for one in dict.fromkeys(ironed):
+            value = one.threshold(nodes)
+            chance = torch.where(value.isinf(), 1, cdf_below(one.law, value.clamp_max(one.law.high)))
+            below *= chance ** ironed.count(one)
+        return float((weights * (1 - below)).sum())
+
+    coarse, fine = integral(4), integral(7)
+    return fine, abs(fine - coarse)
 
 
 def _iron_atoms(law: Law) -> IronedLaw:
@@ -149,8 +171,14 @@ def _iron_density(law: Law) -> IronedLaw:
     kinks = ends[1:-1]
     even = [torch.linspace(a, b, CELLS + 1, dtype=torch.float64) for a, b in itertools.pairwise(ends)]
     grid = torch.cat(even).unique()
-    extra = law.quantile(torch.linspace(0, 1, CELLS + 1, dtype=torch.float64)).clamp(law.low, law.high)
-    grid = torch.cat([grid, extra[_distance(extra, grid) > APART * (law.high - law.low)]]).unique()
+    tails = 2.0 ** -torch.cat([torch.arange(1, FINE, 1 / 4), torch.arange(FINE, HALVED)]).double()
+    chances = torch.cat([torch.linspace(0, 1, CELLS + 1, dtype=torch.float64), tails, 1 - tails]).unique()
+    extra = law.quantile(chances).clamp(law.low, law.high).unique()
+    bend = (virtual_value(law, extra).diff() * law.cdf(extra).diff()).abs() > ROUNDING * extra[1:]
+    extra = extra[1:-1][bend[1:] & bend[:-1]]
+    gaps = torch.cat([extra[:2], extra, extra[-2:]]).diff()  # of no width before the first and after the last
+    nearest = torch.minimum(*(torch.where(gap > 0, gap, torch.inf) for gap in (gaps[1:-2], gaps[2:-1])))
+    grid = torch.cat([grid, extra[_distance(extra, grid) > APART * nearest]]).unique()
     grid = torch.cat([grid[1 - law.cdf(grid) > TAIL], ends[-1:]])
     kinks = kinks[kinks < grid[-2]]
     ironed = _intervals(law, grid)

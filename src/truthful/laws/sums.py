@@ -18,8 +18,14 @@ from truthful.shapes import Float
 TERMS = 4096
 """The most corners, or atoms, that an exact sum may have."""
 
+EQUAL = 1e-6
+"""Sums of atoms that differ by no more than this share of the highest are one: single precision has no more digits."""
+
 CELLS = 2**16
 """Of the grid on which other densities are convolved."""
+
+TAIL = 1e-13
+"""Chance of the values that such a grid leaves out at either end."""
 
 HALVINGS = 60
 
@@ -28,7 +34,7 @@ def sum_law(laws: Sequence[Law]) -> Law:
     """The law of a sum of independent values.
 
     Exact for uniform laws and for discrete ones (up to `TERMS` corners or atoms); other densities are convolved on
-    a grid: the cdf is then known to about 1e-7. Raises ValueError for discrete laws among others.
+    a grid of `CELLS`. Raises ValueError for discrete laws among others.
     """
     if len(laws) == 1:
         return laws[0]
@@ -133,34 +139,46 @@ class ConvolvedSum(_Sum):
     """The sum of independent values with densities, convolved on a grid; its density is linear between grid points.
 
     Each value is rounded to the middle of its cell, whose probability is exact: errors of the cdf are of the order of
-    the square of a cell's width, below 1e-7 for up to ten values whose density is not steep.
+    the square of a cell's width, if densities are smooth. The grid ends where a value is lower, or higher, with chance
+    `TAIL`. How good it is, coarser grids tell.
     """
 
+    cells: int = CELLS
     points: Tensor = field(init=False, compare=False, repr=False)
     densities: Tensor = field(init=False, compare=False, repr=False)
     below: Tensor = field(init=False, compare=False, repr=False)
     """The cdf at the points."""
 
     def __post_init__(self) -> None:
-        width = (self.high - self.low) / CELLS
-        size = CELLS + 2 * len(self.laws)
+        tails = torch.tensor([TAIL, 1 - TAIL], dtype=torch.float64)
+        ends = {law: law.quantile(tails).tolist() for law in dict.fromkeys(self.laws)}
+        first, last = (math.fsum(ends[law][side] for law in self.laws) for side in (0, 1))
+        width = (last - first) / self.cells
+        size = self.cells + 2 * len(self.laws)
         spectrum = torch.ones(size + 1, dtype=torch.complex128)
-        for law in dict.fromkeys(self.laws):
-            edges = law.low + width * torch.arange(size + 1, dtype=torch.float64)
+        for law, (start, _) in ends.items():
+            edges = start + width * torch.arange(size + 1, dtype=torch.float64)
             mass = law.cdf(edges.clamp_max(law.high)).diff()
             spectrum *= torch.fft.rfft(mass, n=2 * size) ** self.laws.count(law)
         mass = torch.fft.irfft(spectrum, n=2 * size)[:size].clamp_min(0)
-        middles = self.low + width * (torch.arange(size, dtype=torch.float64) + len(self.laws) / 2)
-        end = torch.tensor([self.high], dtype=torch.float64)
-        inside = middles < self.high
-        points = torch.cat([torch.tensor([self.low], dtype=torch.float64), middles[inside], end])
-        ends = torch.zeros(1, dtype=torch.float64)  # of two or more densities
-        densities = torch.cat([ends, mass[inside] / width, ends])
+        middles = first + width * (torch.arange(size, dtype=torch.float64) + len(self.laws) / 2)
+        inside = middles < last
+        none = torch.zeros(1, dtype=torch.float64)  # the density of two or more values at the ends of their support
+        points = torch.cat([none + first, middles[inside], none + last])
+        densities = torch.cat([none, mass[inside] / width, none])
+        if first > self.low:
+            points, densities = torch.cat([none + self.low, points]), torch.cat([none, densities])
+        if last < self.high:
+            points, densities = torch.cat([points, none + self.high]), torch.cat([densities, none])
         areas = points.diff() * (densities[1:] + densities[:-1]) / 2
         densities = densities / areas.sum()
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "densities", densities)
-        object.__setattr__(self, "below", torch.cat([ends, (areas / areas.sum()).cumsum(0)]))
+        object.__setattr__(self, "below", torch.cat([none, (areas / areas.sum()).cumsum(0)]))
+
+    def coarser(self, times: int) -> ConvolvedSum:
+        """The same sum on a grid of so many times fewer cells."""
+        return self if times == 1 else ConvolvedSum(self.laws, self.cells // times)
 
     def cdf(self, values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Quadratic between grid points."""
@@ -183,25 +201,46 @@ class ConvolvedSum(_Sum):
 
 @dataclass(frozen=True)
 class DiscreteSum(_Sum):
-    """The sum of independent discrete values: all sums of atoms."""
+    """The sum of independent discrete values: all sums of atoms.
+
+    Sums of the same numbers in other orders and precisions differ by rounding, and so do sums that would agree if atoms
+    were not rounded to single precision. Those nearer to each other than `EQUAL` are one atom, the smallest of them.
+    """
 
     convex = False
     table: tuple[tuple[float, float], ...] = field(init=False, compare=False, repr=False)
     """Values and probabilities."""
 
     def __post_init__(self) -> None:
-        table = {0.0: 1.0}
+        least = most = torch.zeros(1, dtype=torch.float64)  # of the sums that are one atom
+        chances = torch.ones(1, dtype=torch.float64)
         for law in self.laws:
-            values, chances = (part.tolist() for part in atoms(law))
-            grown: dict[float, float] = {}
-            for total, chance in table.items():
-                for value, share in zip(values, chances, strict=True):
-                    place = round(total + value, 12)
-                    grown[place] = grown.get(place, 0.0) + chance * share
-            table = grown
-            if len(table) > TERMS:
+            values, shares = atoms(law)
+            least, order = (least[:, None] + values).flatten().sort(stable=True)
+            most = (most[:, None] + values).flatten()[order].cummax(0).values
+            new = torch.cat([torch.ones(1, dtype=torch.bool), least[1:] - most[:-1] > EQUAL * most[-1]])
+            last = torch.cat([new[1:], torch.ones(1, dtype=torch.bool)])
+            shares = (chances[:, None] * shares).flatten()[order]
+            chances = torch.zeros(int(new.sum()), dtype=torch.float64).index_add(0, new.cumsum(0) - 1, shares)
+            least, most = least[new], most[last]
+            if len(least) > TERMS:
                 raise ValueError(f"the sum of these discrete values has more than {TERMS} atoms")
-        object.__setattr__(self, "table", tuple(sorted(table.items())))
+        object.__setattr__(self, "table", tuple(zip(least.tolist(), chances.tolist(), strict=True)))
+
+    @property
+    def low(self) -> float:  # type: ignore[override]
+        """The first atom."""
+        return self.table[0][0]
+
+    @property
+    def high(self) -> float:  # type: ignore[override]
+        """The last atom."""
+        return self.table[-1][0]
+
+    @property
+    def slack(self) -> float:
+        """What a sum may fall short of its atom by: half the distance that atoms have at least."""
+        return EQUAL / 2 * self.high
 
     @property
     def kinks(self) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from truthful.auction import Outcome
 from truthful.laws import Uniform
 from truthful.mechanisms.base import Mechanism
-from truthful.mechanisms.menu_revenue import menu_revenue
+from truthful.mechanisms.menu_revenue import expected_price
 from truthful.mechanisms.quadrature import laws_of_items
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -54,7 +54,7 @@ class Menu(Mechanism):
 
     def exact_revenue(self, setting: Setting) -> float | None:
         """One or two items with densities: by quadrature over the polygons of types; or a sum over discrete values."""
-        return menu_revenue(self, setting, self.allocations, self.prices)
+        return expected_price(self, setting, self.allocations, self.prices)
 
     @property
     def fitted(self) -> dict[str, Any]:

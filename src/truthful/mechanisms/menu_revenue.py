@@ -18,6 +18,7 @@ from truthful.laws.quadrature import ends_and_kinks, gauss_legendre, has_atoms, 
 from truthful.mechanisms.base import Mechanism
 from truthful.mechanisms.quadrature import laws_of_items, revenue_over_atoms
 from truthful.settings.base import Setting
+from truthful.settings.simplex import Simplex
 from truthful.shapes import Float
 
 ENTRIES = 40
@@ -27,7 +28,7 @@ Line = tuple[float, float, float]
 """a, b, c of the line a v1 + b v2 = c."""
 
 
-def menu_revenue(
+def expected_price(
     mechanism: Mechanism, setting: Setting, allocations: Float[Tensor, "k m"], prices: Float[Tensor, "k"]
 ) -> float | None:
     """Expected price of the entry that a truthful bidder gets; None where it is not known.
@@ -41,7 +42,7 @@ def menu_revenue(
     allocations, prices = allocations.double().cpu(), prices.double().cpu()
     if len(prices) > ENTRIES:
         return None
-    if type(setting).__name__ == "Simplex" and setting.n_items == 2:  # its values depend on each other
+    if isinstance(setting, Simplex) and setting.n_items == 2:  # its values depend on each other
         return _simplex(allocations, prices, float(setting.high[0, 0]))
     if columns is None:
         return None

@@ -13,6 +13,7 @@ from torch import Tensor
 from truthful.auction import revenue
 from truthful.laws import Law
 from truthful.laws.quadrature import (
+    TAILS,
     atoms,
     cdf_below,
     ends_and_kinks,
@@ -29,6 +30,18 @@ PROFILES = 2**20
 
 ITEMS = 6
 """The most items for which the choices of bidders with unit demand are integrated over all sets of what is left."""
+
+ORDERS = (16, 24)
+"""Of two Gauss-Legendre rules that must agree ..."""
+
+AGREEMENT = 1e-8
+"""... to this share of the integral."""
+
+HALVED = 24
+"""Times that the largest difference of two values, and the chance of a value next to low, are halved for edges."""
+
+CHUNK = 512
+"""Integrals that are done at once."""
 
 Columns = list[tuple[Law, ...]]
 
@@ -96,16 +109,22 @@ def sequential_revenue(rows: Sequence[Sequence[Law]], prices: Sequence[float]) -
 def two_by_two_matching_revenue(rows: Sequence[Sequence[Law]]) -> float | None:
     """VCG with two bidders of unit demand for two items: E min(|D1|, |D2|) where both prefer the same item.
 
-    D_i is how much more bidder i values item 1 than item 2: of two that want it, the keener pays the other's D.
+    D_i is how much more bidder i values item 1 than item 2: of two that want it, the keener pays the other's D. None
+    for discrete values, and where Gauss-Legendre of two orders does not agree to `AGREEMENT`.
     """
     if any(has_atoms(law) for row in rows for law in row):
         return None
-    gaps = [abs(a - b) for one, two in rows for a in ends_and_kinks(one) for b in ends_and_kinks(two)]
-    nodes, weights = gauss_legendre(torch.tensor([0.0, *gaps], dtype=torch.float64).unique())
-    (one_first, one_second), (two_first, two_second) = (
-        (_exceeds(first, second, nodes), _exceeds(second, first, nodes)) for first, second in rows
-    )
-    return float((weights * (one_first * two_first + one_second * two_second)).sum())
+    edges = _gaps(rows)
+
+    def integral(order: int) -> float:
+        nodes, weights = gauss_legendre(edges, order)
+        pairs = [pair for one, two in rows for pair in ((one, two), (two, one))]
+        chance = {pair: _exceeds(*pair, nodes, order) for pair in dict.fromkeys(pairs)}
+        a, b, c, d = (chance[pair] for pair in pairs)
+        return float((weights * (a * c + b * d)).sum())
+
+    coarse, fine = (integral(order) for order in ORDERS)
+    return fine if abs(fine - coarse) <= AGREEMENT * fine else None
 
 
 @torch.no_grad()
@@ -158,11 +177,29 @@ def _choices(row: Sequence[Law], prices: Sequence[float]) -> Callable[[int, froz
     return chance
 
 
-def _exceeds(one: Law, other: Law, by: Float[Tensor, "t"]) -> Float[Tensor, "t"]:
+def _gaps(rows: Sequence[Sequence[Law]]) -> Float[Tensor, "k"]:
+    """Edges from 0 to the largest difference of a bidder's values: of kinks, of quantiles, and ever closer to 0."""
+    tails = torch.tensor([*TAILS, *(1 - tail for tail in TAILS)], dtype=torch.float64)
+    gaps = [torch.zeros(1, dtype=torch.float64)]
+    for one, other in rows:
+        ends = (torch.tensor(ends_and_kinks(law), dtype=torch.float64) for law in (one, other))
+        gaps.append(torch.cartesian_prod(*ends).diff().flatten().abs())
+        high, low = one.quantile(tails), other.quantile(tails)
+        gaps += [(high - low.flip(0)).abs(), (high - low).abs()]
+    largest = max(float(gap.max()) for gap in gaps)
+    edges: Tensor = torch.cat([*gaps, largest * 2.0 ** -torch.arange(1, HALVED, dtype=torch.float64)]).unique()
+    return edges
+
+
+def _exceeds(one: Law, other: Law, by: Float[Tensor, "t"], order: int) -> Float[Tensor, "t"]:
     """P(one > other + t), by quadrature over the other."""
-    own, shifted = (torch.tensor(ends_and_kinks(law), dtype=torch.float64) for law in (other, one))
-    edges = torch.cat([own.expand(len(by), -1), shifted - by[:, None]], 1).clamp(other.low, other.high).sort(1).values
-    nodes, weights = gauss_legendre(edges)
-    density = other.density(nodes)
-    assert density is not None
-    return (weights * density * (1 - one.cdf(nodes + by[:, None]))).sum(1)
+    halved = other.quantile(2.0 ** -torch.arange(1, HALVED, dtype=torch.float64))  # densities may be infinite at low
+    own, shifted = torch.cat([smooth_pieces([other]), halved]), smooth_pieces([one])
+    found = []
+    for some in by.split(CHUNK):
+        edges = torch.cat([own.expand(len(some), -1), shifted - some[:, None]], 1).clamp(other.low, other.high)
+        nodes, weights = gauss_legendre(edges.sort(1).values, order)
+        density = other.density(nodes)
+        assert density is not None
+        found.append((weights * density * (1 - one.cdf(nodes + some[:, None]))).sum(1))
+    return torch.cat(found)
