@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from truthful.mechanisms import (
     PostedPrice,
     SecondPrice,
     StraightJacket,
+    affine_fit,
 )
 from truthful.mechanisms.cma_es import maximise
 from truthful.mechanisms.matching import best_matching, largest_weight
@@ -223,6 +226,10 @@ def test_weights_favour_a_bidder() -> None:
     assert outcome.payment.tolist() == [pytest.approx([0.4, 0]), pytest.approx([0, 0.6])]
 
 
+def distinct_items(n_bidders: int, n_items: int) -> Setting:
+    return UniformBox(n_bidders, n_items, 0.0, [float(item) for item in range(1, n_items + 1)], "additive")
+
+
 def fresh_revenue(mechanism: Mechanism, setting: Setting) -> float:
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
@@ -242,15 +249,21 @@ def fresh_revenue(mechanism: Mechanism, setting: Setting) -> float:
 def test_fitted_affine_maximisers_earn_what_is_known(
     kind: type[AMA | VVCA], setting: Setting, names: list[str], least: float
 ) -> None:
-    mechanism = kind(setting, None, None, samples=40_000, restarts=2, seed=0)
+    mechanism = kind(setting, None, None, samples=40_000, restarts=1, seed=0)
     assert list(mechanism.fitted["boosts"]) == names
     assert mechanism.fitted["weights"] == [1, 1]
     assert least <= fresh_revenue(mechanism, setting) <= {"additive": 0.8787, "unit": 0.7158}[setting.demand]
-    again = kind(setting, None, None, samples=2_000, restarts=1, seed=3).fitted
-    assert again == kind(setting, None, None, samples=2_000, restarts=1, seed=3).fitted
-    assert again != kind(setting, None, None, samples=2_000, restarts=1, seed=4).fitted
 
 
+@patch.object(affine_fit, "STEPS", 50)
+def test_a_fit_is_a_function_of_its_seed() -> None:
+    def fitted(seed: int) -> dict[str, Any]:
+        return AMA(A, None, None, samples=2_000, restarts=2, seed=seed).fitted
+
+    assert fitted(3) == fitted(3) != fitted(4)
+
+
+@patch.object(affine_fit, "STEPS", 1000)
 def test_unequal_bidders_get_weights() -> None:
     setting = UniformBox(2, 1, 0.0, [[1.0], [2.0]], "additive")
     mechanism = AMA(setting, None, None, samples=20_000, restarts=1, seed=0)
@@ -308,8 +321,9 @@ def test_the_straight_jacket_prices_numbers_of_items() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: AMA(C, None, None, 10, 1, 0), "3 bidders x 10 items with additive demand have 1048576"),
-        (lambda: AMA(UniformBox(2, 4, 0.0, [1.0, 2.0, 3.0, 4.0], "additive"), None, None, 9, 1, 0), "too many to be"),
+        (lambda: AMA(distinct_items(3, 7), None, None, 10, 1, 0), "3 bidders x 7 items with additive .* 16384"),
+        (lambda: AMA(UniformBox(6, 10, 0.0, 1.0, "additive"), None, None, 9, 1, 0), "additive demand have 8008"),
+        (lambda: AMA(distinct_items(2, 6), None, None, 10, 1, 0), "365 boosts are too many"),
         (lambda: AMA(A, {"0": 1.0}, None, 10, 1, 0), "boosts must be null, or a number for each of 0, 1, 2, 1"),
         (lambda: AMA(A, None, [1.0], 10, 1, 0), "weights must be null, or 2 positive numbers"),
         (lambda: AMA(A, None, None, 0, 1, 0), "samples must be a whole number"),

@@ -13,7 +13,7 @@ from truthful.app import build_mechanism, plain
 from truthful.auction import revenue, utility
 from truthful.auditing import audit
 from truthful.errors import UserError
-from truthful.mechanisms import FirstPrice, Mechanism, RegretNet, SecondPrice, cma_es
+from truthful.mechanisms import FirstPrice, Mechanism, RegretNet, SecondPrice, affine_fit, cma_es
 from truthful.settings import Setting, UniformBox
 
 SETTINGS = [
@@ -39,8 +39,8 @@ def build(file: Path, setting: Setting) -> Mechanism:
 
 @cache
 def built(file: Path, number: int) -> Mechanism:
-    """The same mechanism for all tests, of few generations if it is fitted."""
-    with patch.object(cma_es, "GENERATIONS", 5):
+    """The same mechanism for all tests, of few steps if it is fitted."""
+    with patch.object(cma_es, "GENERATIONS", 5), patch.object(affine_fit, "STEPS", 20):
         mechanism = build(file, SETTINGS[number])
     mechanism.initialise(torch.Generator().manual_seed(0))
     return mechanism

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from truthful.auction import Outcome
 from truthful.mechanisms.affine_fit import fit_boosts
-from truthful.mechanisms.allocations import all_owners, as_allocations, bundle, orbit
+from truthful.mechanisms.allocations import Owners, bundle, orbit
 from truthful.mechanisms.base import Mechanism
+from truthful.mechanisms.choices import choices_of
 from truthful.mechanisms.quadrature import revenue_over_atoms
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -19,7 +20,7 @@ from truthful.shapes import Float
 Boosts = Mapping[str | int, float | int]
 """By name; in yaml a name that is a number need not be quoted."""
 
-CHUNK = 2**22
+CHUNK = 2**19
 """Welfares that are held at once."""
 
 
@@ -27,10 +28,8 @@ class _AffineMaximizer(Mechanism):
     """The allocation with the largest sum of weighted values and boost; weighted externalities as prices."""
 
     strategyproof = "affine maximiser with weighted externalities as prices: Roberts 1979"
-    allocations: Tensor
-    """All feasible ones."""
     boosts: Tensor
-    """One an allocation."""
+    """One a class of allocations."""
     weights: Tensor
     named_boosts: Tensor
     """One a name."""
@@ -38,7 +37,7 @@ class _AffineMaximizer(Mechanism):
     def __init__(
         self,
         setting: Setting,
-        names: list[list[str]],
+        names: Callable[[Owners], list[str]],
         boosts: Boosts | None,
         weights: Sequence[float | int] | None,
         samples: int,
@@ -49,22 +48,21 @@ class _AffineMaximizer(Mechanism):
 
         Args:
             setting: what it is fitted to.
-            names: for each allocation the names of the boosts that it is the sum of; none: 0.
+            names: of the boosts that an allocation's is the sum of; none: 0.
             boosts: by name; null to fit them.
             weights: one a bidder; null to fit them with the boosts, equal ones for exchangeable bidders.
             samples, restarts, seed: of the fit.
         """
         super().__init__(**setting.shape)
-        owners = all_owners(self.n_bidders, self.n_items, self.demand)
-        self.register_buffer("allocations", as_allocations(owners, self.n_bidders))
-        self.names = list(dict.fromkeys(name for allocation in names for name in allocation))
-        design = torch.tensor([[allocation.count(name) for name in self.names] for allocation in names]).double()
+        self.choices = choices_of(setting)
+        named = [names(owners) for owners in self.choices.owners]
+        self.names = list(dict.fromkeys(name for several in named for name in several))
+        design = torch.tensor([[several.count(name) for name in self.names] for several in named]).double()
         self._found = boosts is None
         given = None if boosts is None else self._by_name(boosts)
         checked = self._checked(weights)
         if given is None:
-            symmetric = torch.tensor(_numbers([orbit(row, setting) for row in owners]))
-            given, checked = fit_boosts(setting, self.allocations, symmetric, design, checked, samples, restarts, seed)
+            given, checked = fit_boosts(setting, self.choices, design, checked, samples, restarts, seed)
         elif checked is None:
             checked = torch.ones(self.n_bidders, dtype=torch.float64)
         self.register_buffer("named_boosts", given)
@@ -91,15 +89,21 @@ class _AffineMaximizer(Mechanism):
         return {"boosts": boosts, "weights": self.weights.tolist()}
 
     def _sell(self, bids: Float[Tensor, "b n m"]) -> tuple[Float[Tensor, "b n m"], Float[Tensor, "b n"]]:
-        allocations, boosts, weights = (part.to(bids) for part in (self.allocations, self.boosts, self.weights))
+        boosts, weights = self.boosts.to(bids), self.weights.to(bids)
         weighted = bids * weights[:, None]
-        welfare = weighted.flatten(-2) @ allocations.flatten(-2).T + boosts
-        best = welfare.argmax(-1)
-        allocation = allocations[best]
-        own = (weighted * allocation).sum(-1)
-        others = welfare.gather(-1, best[:, None]) - own
-        without = [(welfare - weighted[:, i] @ allocations[:, i].T).amax(-1) for i in range(self.n_bidders)]
-        return allocation, (torch.stack(without, -1) - others).clamp_min(0) / weights
+        with torch.no_grad():  # who gets what is constant almost everywhere
+            welfare, allocate = self.choices.solve(weighted)
+            best = (welfare + boosts[:, None]).argmax(0)
+            allocation = allocate(best)
+        held = (weighted * allocation).sum(-1)
+        costs = []
+        for bidder, dropped in enumerate(self.choices.dropped):
+            with torch.no_grad():
+                instead = (welfare[dropped] + boosts[:, None]).argmax(0)
+                without = allocate(dropped[instead])
+            others = held.sum(-1) - held[:, bidder] + boosts[best]
+            costs.append((weighted * without).sum((-2, -1)) + boosts[instead] - others)
+        return allocation, torch.stack(costs, -1).clamp_min(0) / weights
 
     def _by_name(self, boosts: object) -> Float[Tensor, "p"]:
         expected = f"boosts must be null, or a number for each of {', '.join(self.names)}, got {boosts!r}"
@@ -131,16 +135,18 @@ class AMA(_AffineMaximizer):
     """Affine maximiser auction: a boost for each deterministic allocation (Likhodedov and Sandholm 2004).
 
     Allocations that permutations of exchangeable bidders or items turn into each other share one boost. Only
-    differences of boosts matter: the smallest fitted one is 0.
+    differences of boosts matter: the smallest fitted one is 0. With exchangeable items a dynamic programme finds the
+    best allocation for each number of items that bidders may get, otherwise all allocations are tried.
 
     Args:
-        setting: gives the shape, the demand, what is exchangeable, and profiles to fit on. Up to 4096 allocations.
+        setting: gives the shape, the demand, what is exchangeable, and profiles to fit on. Up to 4096 allocations,
+            with exchangeable items up to 4096 vectors of the numbers of items that bidders get.
         boosts: by the name of the allocation (`allocations.orbit`): with exchangeable bidders and items the numbers of
             items that winners get, such as `2+1`; null: those that earn most on a sample of training profiles.
         weights: one a bidder; null: fitted with the boosts unless bidders are exchangeable; 1 with given boosts.
         samples: training profiles.
-        restarts: searches on a tenth of them, the best of which is refined on all.
-        seed: of the profiles, which are never those of an audit, and of the searches.
+        restarts: searches, the best of which counts (`affine_fit.fit_boosts`).
+        seed: of the profiles, which are never those of an audit.
     """
 
     def __init__(
@@ -152,8 +158,7 @@ class AMA(_AffineMaximizer):
         restarts: int,
         seed: int,
     ) -> None:
-        owners = all_owners(**setting.shape)
-        super().__init__(setting, [[orbit(row, setting)] for row in owners], boosts, weights, samples, restarts, seed)
+        super().__init__(setting, lambda owners: [orbit(owners, setting)], boosts, weights, samples, restarts, seed)
         if self._found:
             self.named_boosts -= self.boosts.min()
             self.boosts -= self.boosts.min()
@@ -179,13 +184,7 @@ class VVCA(_AffineMaximizer):
         restarts: int,
         seed: int,
     ) -> None:
-        owners = all_owners(**setting.shape)
-        bidders = range(1, setting.n_bidders + 1)
-        names = [[bundle(bidder, row, setting) for bidder in bidders if bidder in row] for row in owners]
+        def names(owners: Owners) -> list[str]:
+            return [bundle(bidder, owners, setting) for bidder in range(1, setting.n_bidders + 1) if bidder in owners]
+
         super().__init__(setting, names, boosts, weights, samples, restarts, seed)
-
-
-def _numbers(names: list[str]) -> list[int]:
-    """The same number for the same name."""
-    distinct = {name: k for k, name in enumerate(dict.fromkeys(names))}
-    return [distinct[name] for name in names]

@@ -12,7 +12,7 @@ from truthful.settings.base import Setting
 from truthful.shapes import Float
 
 LIMIT = 4096
-"""The most allocations that an auction may choose among by trying all."""
+"""The most allocations, or classes of them, that an auction may choose among by trying all."""
 
 Owners = tuple[int, ...]
 """Who gets each item: 1, ..., n, or 0 for nobody."""
@@ -25,13 +25,24 @@ def all_owners(n_bidders: int, n_items: int, demand: str) -> list[Owners]:
     else:
         sizes = range(min(n_bidders, n_items) + 1)
         count = sum(math.comb(n_bidders, k) * math.perm(n_items, k) for k in sizes)
-    if count > LIMIT:
-        raise ValueError(
-            f"this auction tries all allocations, of which there may be {LIMIT}; {n_bidders} bidders x {n_items} items "
-            f"with {demand} demand have {count}"
-        )
+    _check(count, "allocations", n_bidders, n_items, demand)
     everything = itertools.product(range(n_bidders + 1), repeat=n_items)
     return [owners for owners in everything if demand == "additive" or _one_each(owners)]
+
+
+def sorted_owners(n_bidders: int, n_items: int, demand: str) -> list[Owners]:
+    """One feasible allocation for all those that give each bidder as many items, in the order of the items sold.
+
+    Raises ValueError if there are more than `LIMIT`.
+    """
+    if demand == "additive":
+        count = math.comb(n_bidders + n_items, n_items)
+    else:
+        count = sum(math.comb(n_bidders, k) for k in range(min(n_bidders, n_items) + 1))
+    _check(count, "numbers of items that bidders get", n_bidders, n_items, demand)
+    everything = itertools.combinations_with_replacement(range(n_bidders + 1), n_items)
+    feasible = [owners for owners in everything if demand == "additive" or _one_each(owners)]
+    return sorted(feasible, key=lambda owners: n_items - owners.count(0))
 
 
 def as_allocations(owners: list[Owners], n_bidders: int) -> Float[Tensor, "k n m"]:
@@ -68,6 +79,14 @@ def bundle(bidder: int, owners: Owners, setting: Setting) -> str:
     items = [str(item + 1) for item, owner in enumerate(owners) if owner == bidder]
     held = str(len(items)) if setting.exchangeable_items else ".".join(items)
     return held if setting.exchangeable_bidders else f"{bidder}:{held}"
+
+
+def _check(count: int, what: str, n_bidders: int, n_items: int, demand: str) -> None:
+    if count > LIMIT:
+        raise ValueError(
+            f"this auction tries all {what}, of which there may be {LIMIT}; {n_bidders} bidders x {n_items} items "
+            f"with {demand} demand have {count}"
+        )
 
 
 def _one_each(owners: Owners) -> bool:
