@@ -19,8 +19,8 @@ from truthful.ceilings import find_bound, named_bounds, setting_key
 from truthful.mechanisms import SecondPrice
 from truthful.settings import UniformBox
 
-SMALL = FlowTables(largest=4096, finest=64, fewest=4, iterations=200, rate=0.05, samples=1_000_000)
-FINE = FlowTables(largest=16384, finest=128, fewest=8, iterations=400, rate=0.05, samples=4_000_000)
+SMALL = FlowTables(largest=16384, finest=16, fewest=4, iterations=200, rate=0.05, samples=1_000_000)
+FINE = FlowTables(largest=32768, finest=128, fewest=8, iterations=400, rate=0.05, samples=4_000_000)
 OPTIMUM_D = 88 / 9
 
 

@@ -15,7 +15,7 @@ from torch.quasirandom import SobolEngine
 from truthful.bounds.inequality import NoBound, check_applies
 from truthful.bounds.network import minimise_network
 from truthful.bounds.program import upper_bound
-from truthful.bounds.tables import Progress, minimise
+from truthful.bounds.tables import Grid, Progress, minimise
 from truthful.settings import Setting
 from truthful.shapes import Float
 
@@ -56,7 +56,8 @@ class FlowTables(BoundMethod):
     """Flows on a grid of all values' quantiles, for few values: `tables.py`.
 
     Args:
-        largest: entries of a table, at most; the finest grid has as many cells an axis as that allows.
+        largest: virtual values at once, at most: one in each cell of the grid for each bidder and each item that is not
+            exchangeable, or any with unit demand. The finest grid has as many cells an axis as that allows.
         finest: cells an axis, at most.
         fewest: with fewer cells than this it does not apply.
         iterations: on each of three grids, each twice as fine as the last.
@@ -72,7 +73,9 @@ class FlowTables(BoundMethod):
 
     def cells(self, setting: Setting) -> int:
         """Cells an axis of the finest grid."""
-        return min(self.finest, int(self.largest ** (1 / (setting.n_bidders * setting.n_items)) + 1e-9))
+        together = setting.n_bidders * len(Grid(setting, 1).items)
+        share = self.largest / together
+        return min(self.finest, int(share ** (1 / (setting.n_bidders * setting.n_items)) + 1e-9))
 
     def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
         """The bound. Raises NoBound if there are too many values for a grid."""
