@@ -1,4 +1,4 @@
-"""A gradient-free maximiser for a handful of prices or boosts."""
+"""A gradient-free maximiser for a handful of prices."""
 
 from __future__ import annotations
 
