@@ -63,9 +63,14 @@ class Setting(ABC):
             raise ValueError(f"valuations must not be negative, got low={self.low.min():g}")
         self._bounds: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
-    @abstractmethod
     def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n m"]:
-        """Draw `size` independent valuation profiles, on the generator's device."""
+        """Draw `size` independent valuation profiles, on the generator's device, in float32.
+
+        Through `quantile`; a setting that has none overrides this.
+        """
+        return self.quantile(
+            torch.rand(size, self.n_bidders, self.n_items, generator=generator, device=generator.device)
+        )
 
     def quantile(self, unit: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
         """Values from numbers in the unit cube, one for each; independent uniform numbers give the setting's law.

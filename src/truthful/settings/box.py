@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from truthful.laws import Uniform
@@ -28,12 +27,6 @@ class UniformBox(Setting):
         ends = zip(self.low.tolist(), self.high.tolist(), strict=True)
         self.laws = tuple(tuple(map(Uniform, *rows)) for rows in ends)
         self.exchangeable_bidders, self.exchangeable_items = exchangeable(self.laws)
-
-    def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n m"]:
-        """Draw `size` profiles on the generator's device, in float32."""
-        return self.quantile(
-            torch.rand(size, self.n_bidders, self.n_items, generator=generator, device=generator.device)
-        )
 
     def quantile(self, unit: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
         """Linear in each coordinate."""

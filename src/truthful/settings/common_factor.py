@@ -7,12 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from truthful.settings.base import Setting, exchangeable
-from truthful.settings.marginals import Laws, Marginals, broadcast_laws, densities, value_by_value
+from truthful.settings.marginals import Marginals, MarginalSetting, densities, value_by_value
 from truthful.shapes import Float
 
 
-class CommonFactor(Setting):
+class CommonFactor(MarginalSetting):
     """v_ij = F_ij^-1(Phi(z_ij)) with z_ij = sqrt(rho) g + sqrt(1 - rho) e_ij, all g and e_ij standard normal.
 
     Every value keeps its own law F_ij; all n m of them, of one bidder and of different ones, are linked by a Gaussian
@@ -27,24 +26,12 @@ class CommonFactor(Setting):
         demand: `additive` or `unit`.
     """
 
-    laws: Laws
-
     def __init__(self, n_bidders: int, n_items: int, law: Marginals, correlation: float, demand: str) -> None:
         if isinstance(correlation, bool) or not isinstance(correlation, (int, float)) or not 0 <= correlation < 1:
             raise ValueError(f"correlation must be a number of at least 0 and below 1, got {correlation!r}")
-        laws = broadcast_laws(law, n_bidders, n_items)
-        low, high = ([[getattr(entry, end) for entry in row] for row in laws] for end in ("low", "high"))
-        super().__init__(n_bidders, n_items, low, high, demand)
-        self.laws, self.correlation = laws, float(correlation)
-        self.convex_support = all(entry.convex for row in laws for entry in row)
+        super().__init__(n_bidders, n_items, law, demand)
+        self.correlation = float(correlation)
         self.independent = correlation == 0 or n_bidders * n_items == 1
-        self.exchangeable_bidders, self.exchangeable_items = exchangeable(laws)
-
-    def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n m"]:
-        """Draw `size` profiles on the generator's device, in float32."""
-        return self.quantile(
-            torch.rand(size, self.n_bidders, self.n_items, generator=generator, device=generator.device)
-        )
 
     def quantile(self, unit: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
         """Values from independent uniform numbers: as normal ones, times the symmetric root of their correlations."""
@@ -54,12 +41,6 @@ class CommonFactor(Setting):
         own, common = math.sqrt(1 - rho), math.sqrt(1 - rho + rho * count)
         linked = own * normal + (common - own) * normal.mean((-1, -2), keepdim=True)
         return value_by_value(self.laws, lambda law, part: law.quantile(part), torch.special.ndtr(linked))
-
-    def project(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
-        """Move every value to the nearest point of its law's support."""
-        if self.convex_support:
-            return values.clamp(*self.bounds(values))
-        return value_by_value(self.laws, lambda law, part: law.project(part), values)
 
     def density(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b"] | None:
         """The Gaussian copula's density times those of the values; None if a law has none.

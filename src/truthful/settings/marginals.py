@@ -8,12 +8,40 @@ import torch
 from torch import Tensor
 
 from truthful.laws import Law
+from truthful.settings.base import Setting, exchangeable
 from truthful.shapes import Float
 
 Marginals = Law | Sequence[Law] | Sequence[Sequence[Law]]
 """One law for all values; one law an item; or one row a bidder, of one law an item."""
 
 Laws = tuple[tuple[Law, ...], ...]
+
+
+class MarginalSetting(Setting):
+    """A setting in which every value has a law of its own, whatever links them.
+
+    Args:
+        n_bidders: number of bidders n.
+        n_items: number of items m.
+        law: a law, one law an item, or one row a bidder of one law an item.
+        demand: `additive` or `unit`.
+    """
+
+    laws: Laws
+
+    def __init__(self, n_bidders: int, n_items: int, law: Marginals, demand: str) -> None:
+        laws = broadcast_laws(law, n_bidders, n_items)
+        low, high = ([[getattr(entry, end) for entry in row] for row in laws] for end in ("low", "high"))
+        super().__init__(n_bidders, n_items, low, high, demand)
+        self.laws = laws
+        self.convex_support = all(entry.convex for row in laws for entry in row)
+        self.exchangeable_bidders, self.exchangeable_items = exchangeable(laws)
+
+    def project(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
+        """Move every value to the nearest point of its law's support."""
+        if self.convex_support:
+            return values.clamp(*self.bounds(values))
+        return value_by_value(self.laws, lambda law, part: law.project(part), values)
 
 
 def broadcast_laws(law: Marginals, n_bidders: int, n_items: int) -> Laws:

@@ -33,12 +33,6 @@ class Simplex(Setting):
         super().__init__(n_bidders, n_items, 0.0, high, demand)
         self.total = float(high)
 
-    def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n m"]:
-        """Draw `size` profiles on the generator's device, in float32."""
-        return self.quantile(
-            torch.rand(size, self.n_bidders, self.n_items, generator=generator, device=generator.device)
-        )
-
     def quantile(self, unit: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
         """Item by item, each value from its law given those before it (Rosenblatt 1952)."""
         left = torch.full_like(unit[..., 0], self.total)
