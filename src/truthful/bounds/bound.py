@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from truthful.bounds.inequality import NoBound, check_applies
-from truthful.bounds.network import minimise_network
+from truthful.bounds.descent import Progress, descend
+from truthful.bounds.inequality import NoBound, check_applies, items_to_compute
+from truthful.bounds.network import FlowNetwork
 from truthful.bounds.program import upper_bound
-from truthful.bounds.tables import Grid, Progress, minimise
+from truthful.bounds.tables import minimise
 from truthful.settings import Setting
 from truthful.shapes import Float
 
@@ -25,6 +26,8 @@ QUANTILE = 3.58
 """Student's t at .999 for LEAST_REPLICATES: so many independent estimates, or more, are behind every error."""
 LEAST_REPLICATES = 20
 MOST_REPLICATES = 400
+MEMORY = 0.999
+"""Adam's second beta for networks."""
 CHUNK = 512
 """Profiles that are evaluated together."""
 
@@ -73,14 +76,12 @@ class FlowTables(BoundMethod):
 
     def cells(self, setting: Setting) -> int:
         """Cells an axis of the finest grid."""
-        together = setting.n_bidders * len(Grid(setting, 1).items)
-        share = self.largest / together
+        share = self.largest / (setting.n_bidders * len(items_to_compute(setting)))
         return min(self.finest, int(share ** (1 / (setting.n_bidders * setting.n_items)) + 1e-9))
 
     def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
         """The bound. Raises NoBound if there are too many values for a grid."""
         check_applies(setting)
-        _check_items(setting)
         cells = self.cells(setting)
         axes = setting.n_bidders * setting.n_items
         if cells < self.fewest:
@@ -128,21 +129,20 @@ class FlowNetworks(BoundMethod):
     def __call__(self, setting: Setting, seed: int, progress: Progress) -> Bound:
         """The bound. Raises NoBound with a single item, which needs no search."""
         check_applies(setting)
-        _check_items(setting)
+        shape = (setting.n_bidders, setting.n_items)
+        generator = torch.Generator().manual_seed(seed)
+        network = FlowNetwork(setting, self.width, self.pooled)
+        network.initialise(generator)
+
+        def estimate() -> Tensor:
+            profiles = torch.rand(self.batch, *shape, generator=generator)
+            return network.bound(profiles, self.points, generator).mean()
+
         with torch.enable_grad():
-            network = minimise_network(
-                setting,
-                self.width,
-                self.pooled,
-                self.iterations,
-                self.batch,
-                self.points,
-                self.rate,
-                seed,
-                lambda done: progress(0.8 * done),
+            descend(
+                network.parameters(), estimate, self.iterations, self.rate, MEMORY, lambda done: progress(0.8 * done)
             )
         generator = torch.Generator().manual_seed(seed + 1)
-        shape = (setting.n_bidders, setting.n_items)
         each = max(2, self.samples // LEAST_REPLICATES)
         drawn = []
         for k in range(LEAST_REPLICATES):
@@ -209,11 +209,6 @@ class Tightest(BoundMethod):
             with suppress(NoBound):
                 found.append(method(setting, seed, lambda done, k=k: progress((k + done) / len(self.first))))
         return min(found, key=lambda bound: bound.limit) if found else self.otherwise(setting, seed, progress)
-
-
-def _check_items(setting: Setting) -> None:
-    if setting.n_items < 2:
-        raise NoBound("flows are for two items or more; with one, Myerson's optimum is known")
 
 
 def _check_numbers(whole: Mapping[str, object], rate: object = 1.0) -> None:

@@ -29,13 +29,21 @@ class NoBound(ValueError):
 
 
 def check_applies(setting: Setting) -> None:
-    """Raise NoBound unless values are independent and each has a density on an interval."""
+    """Raise NoBound unless values are independent, each has a density on an interval, and there are several items."""
     if setting.laws is None or not setting.independent:
         raise NoBound("the dual bound needs independent values")
     for row in setting.laws:
         for law in row:
             if not law.convex or law.density(torch.tensor([law.low])) is None:
                 raise NoBound(f"the dual bound needs values with a density on an interval, got {law}")
+    if setting.n_items < 2:
+        raise NoBound("flows are for two items or more; with one, Myerson's optimum is known")
+
+
+def items_to_compute(setting: Setting) -> range:
+    """Items whose surplus has to be computed: under additive demand exchangeable items all have the same."""
+    single = setting.demand == "additive" and setting.exchangeable_items
+    return range(1 if single else setting.n_items)
 
 
 def values_and_densities(

@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from truthful.bounds.inequality import best_surplus, check_applies, utility_cap, values_and_densities
-from truthful.bounds.tables import Progress
+from truthful.bounds.inequality import best_surplus, items_to_compute, utility_cap, values_and_densities
 from truthful.settings import Setting
 from truthful.shapes import Float
 
@@ -27,7 +26,7 @@ class FlowNetwork(nn.Module):
 
     def __init__(self, setting: Setting, width: int, pooled: int) -> None:
         super().__init__()
-        self.setting = setting
+        self.setting, self.width = setting, width
         n, m = setting.n_bidders, setting.n_items
         bidders = torch.zeros(n, 0) if setting.exchangeable_bidders else torch.eye(n)
         items = torch.zeros(m, 0) if setting.exchangeable_items else torch.eye(m)
@@ -41,11 +40,12 @@ class FlowNetwork(nn.Module):
 
     marks: Tensor
 
-    @property
-    def items(self) -> range:
-        """Items whose surplus has to be computed: under additive demand exchangeable items all have the same."""
-        single = self.setting.demand == "additive" and self.setting.exchangeable_items
-        return range(1 if single else self.setting.n_items)
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the parameters, as torch does by default but from a generator."""
+        for parameter in self.parameters():
+            with torch.no_grad():
+                fan = parameter.shape[-1] if parameter.ndim > 1 else self.width
+                parameter.uniform_(-1, 1, generator=generator).div_(math.sqrt(fan))
 
     def weights(
         self, item: int, own: Float[Tensor, "b n k"], quantile: Float[Tensor, "b n m"]
@@ -79,7 +79,7 @@ class FlowNetwork(nn.Module):
         only raises the expectation; half as many below it complete the integral from 0.
         """
         setting = self.setting
-        columns, repeated = self.items, setting.n_items // len(self.items)
+        columns = items_to_compute(setting)
         virtual: list[list[Tensor]] = [[] for _ in range(setting.n_bidders)]
         boundary = torch.zeros(len(quantile)).to(quantile)
         drawn = [
@@ -99,50 +99,9 @@ class FlowNetwork(nn.Module):
                 virtual[i].append(value - flow[:, i] / density)
                 gaps = [drawn[i][k][0] - float(setting.low[i, k]) for k in range(setting.n_items) if k != j]
                 boundary = boundary + deficit[:, i] * utility_cap(gaps, setting.demand)
-        return repeated * (best_surplus(virtual, setting.demand) + boundary)
+        return setting.n_items / len(columns) * (best_surplus(virtual, setting.demand) + boundary)
 
     def _stratified(self, like: Tensor, points: int, generator: torch.Generator) -> Float[Tensor, "b n k"]:
         """One random number in each of `points` equal parts of [0, 1], for each bidder of each profile."""
         place = torch.rand(*like.shape[:2], points, generator=generator).to(like)
         return (torch.arange(points).to(like) + place) / points
-
-
-def minimise_network(
-    setting: Setting,
-    width: int,
-    pooled: int,
-    iterations: int,
-    batch: int,
-    points: int,
-    rate: float,
-    seed: int,
-    progress: Progress,
-) -> FlowNetwork:
-    """A network that makes the bound small: Adam on fresh profiles.
-
-    Args:
-        setting: one to which the inequality applies, with at least two items.
-        width, pooled: of the network.
-        iterations, batch: of training.
-        points: for each integral.
-        rate: Adam's learning rate at the start; it falls to 0 with a cosine.
-        seed: of weights and profiles.
-        progress: told which share is done.
-    """
-    check_applies(setting)
-    generator = torch.Generator().manual_seed(seed)
-    network = FlowNetwork(setting, width, pooled)
-    for parameter in network.parameters():
-        with torch.no_grad():
-            fan = parameter.shape[-1] if parameter.ndim > 1 else width
-            parameter.uniform_(-1, 1, generator=generator).div_(math.sqrt(fan))
-    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
-    for k in range(iterations):
-        optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * k / iterations))
-        quantile = torch.rand(batch, setting.n_bidders, setting.n_items, generator=generator)
-        loss = network.bound(quantile, points, generator).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        progress((k + 1) / iterations)
-    return network

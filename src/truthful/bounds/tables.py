@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from truthful.bounds.inequality import best_surplus, check_applies, utility_cap, values_and_densities
+from truthful.bounds.descent import Progress, descend
+from truthful.bounds.inequality import best_surplus, items_to_compute, utility_cap, values_and_densities
 from truthful.settings import Setting
 from truthful.shapes import Float
 
-Progress = Callable[[float], None]
+MEMORY = 0.99
+"""Adam's second beta: a table forgets sooner than is usual, as its grid is trained for some hundred steps only."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,6 @@ class Grid:
             1 if setting.exchangeable_bidders else setting.n_bidders,
             1 if setting.exchangeable_items else setting.n_items,
         )
-
-    @property
-    def items(self) -> range:
-        """Items whose surplus has to be computed: under additive demand exchangeable items all have the same."""
-        return range(1 if self.setting.demand == "additive" and self.tables[1] == 1 else self.setting.n_items)
 
     def weights(self, free: Float[Tensor, "r s *cells"]) -> list[list[Float[Tensor, "*cells"]]]:
         """w_ij in each cell, for all bidders and items, from free tables: shared, shifted, and with sum_j w_ij = 1.
@@ -73,7 +68,7 @@ class Grid:
         """
         setting, cells = self.setting, self.cells
         n, m = setting.n_bidders, setting.n_items
-        columns, repeated = self.items, m // len(self.items)
+        columns = items_to_compute(setting)
         weights = self.weights(free)
         virtual: list[list[Tensor]] = []
         boundary = torch.zeros(()).to(free)
@@ -88,7 +83,7 @@ class Grid:
                 deficit = (-w.mean(axis)).clamp_min(0)
                 boundary = boundary + self._at_lowest(deficit, axis, generator)
             virtual.append(row)
-        return repeated * (best_surplus(virtual, setting.demand).mean() + boundary)
+        return m / len(columns) * (best_surplus(virtual, setting.demand).mean() + boundary)
 
     def _at_lowest(self, deficit: Float[Tensor, "*face"], axis: int, generator: torch.Generator) -> Float[Tensor, ""]:
         """Mean of cap times deficit over the face where the quantile of `axis` is 0."""
@@ -100,7 +95,7 @@ class Grid:
             place = self._places(face, deficit, generator, rough=False)
             value, _ = values_and_densities(self.setting, i, k, self._quantiles(face, place))
             gaps.append(value - float(self.setting.low[i, k]))
-        return (deficit * utility_cap(gaps, self.setting.demand)).mean() if gaps else deficit.mean()
+        return (deficit * utility_cap(gaps, self.setting.demand)).mean()
 
     def _places(self, axis: int, like: Tensor, generator: torch.Generator, rough: bool) -> Tensor:
         """Random positions within cells, from 0 to 1."""
@@ -127,22 +122,21 @@ def minimise(
         generator: of the points in the cells.
         progress: told which share is done.
     """
-    check_applies(setting)
+
+    def descend_on(grid: Grid, free: Tensor, done: float, share: float) -> None:
+        def estimate() -> Tensor:
+            return grid.bound(free, generator, rough=True)
+
+        descend([free], estimate, iterations, rate, MEMORY, lambda part: progress(done + share * part))
+
     free: Tensor | None = None
     total, done = sum(float(cells) ** (setting.n_bidders * setting.n_items) for cells in levels), 0.0
     for cells in levels:
         grid = Grid(setting, cells)
         free = _refined(free, cells) if free is not None else torch.zeros(grid.tables + (cells,) * len(grid.axes))
         free.requires_grad_()
-        optimiser = torch.optim.Adam([free], lr=rate, betas=(0.9, 0.99))
         share = float(cells) ** len(grid.axes) / total
-        for k in range(iterations):
-            optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * k / iterations))
-            loss = grid.bound(free, generator, rough=True)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            progress(done + share * (k + 1) / iterations)
+        descend_on(grid, free, done, share)
         done += share
     assert free is not None
     return grid, free.detach().double()
