@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,7 +38,6 @@ class _AffineMaximizer(Mechanism):
     def __init__(
         self,
         setting: Setting,
-        names: Callable[[Owners], list[str]],
         boosts: Boosts | None,
         weights: Sequence[float | int] | None,
         samples: int,
@@ -48,26 +48,34 @@ class _AffineMaximizer(Mechanism):
 
         Args:
             setting: what it is fitted to.
-            names: of the boosts that an allocation's is the sum of; none: 0.
             boosts: by name; null to fit them.
             weights: one a bidder; null to fit them with the boosts, equal ones for exchangeable bidders.
             samples, restarts, seed: of the fit.
         """
         super().__init__(**setting.shape)
         self.choices = choices_of(setting)
-        named = [names(owners) for owners in self.choices.owners]
+        named = [self._names(owners, setting) for owners in self.choices.owners]
         self.names = list(dict.fromkeys(name for several in named for name in several))
         design = torch.tensor([[several.count(name) for name in self.names] for several in named]).double()
         self._found = boosts is None
         given = None if boosts is None else self._by_name(boosts)
         checked = self._checked(weights)
         if given is None:
-            given, checked = fit_boosts(setting, self.choices, design, checked, samples, restarts, seed)
+            fitted, checked = fit_boosts(setting, self.choices, design, checked, samples, restarts, seed)
+            given = self._anchored(fitted)
         elif checked is None:
             checked = torch.ones(self.n_bidders, dtype=torch.float64)
         self.register_buffer("named_boosts", given)
         self.register_buffer("boosts", design @ given)
         self.register_buffer("weights", checked)
+
+    @abstractmethod
+    def _names(self, owners: Owners, setting: Setting) -> list[str]:
+        """Of the boosts that an allocation's is the sum of; none: 0."""
+
+    def _anchored(self, boosts: Float[Tensor, "p"]) -> Float[Tensor, "p"]:
+        """The same fitted boosts, where others would do as well."""
+        return boosts
 
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids."""
@@ -149,19 +157,11 @@ class AMA(_AffineMaximizer):
         seed: of the profiles, which are never those of an audit.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        boosts: Boosts | None,
-        weights: Sequence[float | int] | None,
-        samples: int,
-        restarts: int,
-        seed: int,
-    ) -> None:
-        super().__init__(setting, lambda owners: [orbit(owners, setting)], boosts, weights, samples, restarts, seed)
-        if self._found:
-            self.named_boosts -= self.boosts.min()
-            self.boosts -= self.boosts.min()
+    def _names(self, owners: Owners, setting: Setting) -> list[str]:
+        return [orbit(owners, setting)]
+
+    def _anchored(self, boosts: Float[Tensor, "p"]) -> Float[Tensor, "p"]:
+        return boosts - boosts.min()
 
 
 class VVCA(_AffineMaximizer):
@@ -175,16 +175,5 @@ class VVCA(_AffineMaximizer):
             of items in it; null: those that earn most on a sample of training profiles.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        boosts: Boosts | None,
-        weights: Sequence[float | int] | None,
-        samples: int,
-        restarts: int,
-        seed: int,
-    ) -> None:
-        def names(owners: Owners) -> list[str]:
-            return [bundle(bidder, owners, setting) for bidder in range(1, setting.n_bidders + 1) if bidder in owners]
-
-        super().__init__(setting, names, boosts, weights, samples, restarts, seed)
+    def _names(self, owners: Owners, setting: Setting) -> list[str]:
+        return [bundle(bidder, owners, setting) for bidder in range(1, setting.n_bidders + 1) if bidder in owners]
