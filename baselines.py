@@ -23,10 +23,10 @@ from truthful.app import (
     build,
     build_mechanism,
     build_trained,
+    card_head,
+    card_path,
     check_keys,
     check_split,
-    current_choices,
-    differs_from_file,
     pin_data,
     plain,
     run_script,
@@ -58,15 +58,14 @@ def baselines(composed: DictConfig) -> None:
     from rich.console import Console
 
     from truthful.auditing.comparison import compare_revenue
-    from truthful.console import describe, show_audit_progress, show_baselines
+    from truthful.console import show_audit_progress, show_baselines, show_setting
     from truthful.streams import Stream
 
     console = Console()
     pin_data(config["setting"])
     setting: Setting = build(config, "setting")
-    name, start = current_choices()["setting"], time.perf_counter()
-    overridden = differs_from_file(CONF, "setting", name, config["setting"])
-    console.print(f"{name}{', overridden' if overridden else ''}: {describe(setting)}", soft_wrap=True)
+    head, start = card_head(config, CONF), time.perf_counter()
+    show_setting(console, head, setting)
     built, refused = classical(config, setting)
     regrets: dict[str, dict[str, Any] | None] = {}
     for folder in config["runs"] if isinstance(config["runs"], list) else [config["runs"]]:
@@ -82,11 +81,9 @@ def baselines(composed: DictConfig) -> None:
             )
         except ValueError as error:
             raise UserError(str(error)) from error
-    key, optimum = setting_key(config["setting"]), setting.optimum
+    optimum = setting.optimum
     card: dict[str, Any] = {
-        "setting": name,
-        "setting_overridden": overridden,
-        "key": key,
+        **head,
         "config": config,
         "optimum": None if optimum is None else {"revenue": optimum.revenue, "source": optimum.source},
         "upper_bound": find_bound(BOUNDS, config["setting"]),
@@ -105,7 +102,7 @@ def baselines(composed: DictConfig) -> None:
         "seconds": time.perf_counter() - start,
         **provenance(),
     }
-    path = Path(str(config["out"] or CARDS)) / f"{name}{f'-{key[:8]}' if overridden else ''}.json"
+    path = card_path(Path(str(config["out"] or CARDS)), head)
     write_json(path, card)
     show_baselines(console, card)
     console.print(f"{card['seconds']:.0f} s; {shown(path)}", soft_wrap=True)

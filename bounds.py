@@ -18,15 +18,15 @@ from omegaconf import DictConfig
 from truthful.app import (
     answer_mistakes,
     build,
+    card_head,
+    card_path,
     check_keys,
-    current_choices,
-    differs_from_file,
     plain,
     run_script,
     shown,
     whole_number,
 )
-from truthful.ceilings import rounded_up, setting_key
+from truthful.ceilings import rounded_up
 from truthful.errors import UserError
 from truthful.results import provenance, write_json
 
@@ -50,28 +50,24 @@ def bounds(composed: DictConfig) -> None:
     from rich.console import Console
 
     from truthful.bounds import CONFIDENCE, NoBound
-    from truthful.console import describe, show_audit_progress
+    from truthful.console import show_audit_progress, show_setting
 
     torch.set_num_threads(config["threads"])
     console = Console()
     setting: Setting = build(config, "setting")
-    name = current_choices()["setting"]
-    overridden = differs_from_file(CONF, "setting", name, config["setting"])
-    console.print(f"{name}{', overridden' if overridden else ''}: {describe(setting)}", soft_wrap=True)
+    head = card_head(config, CONF)
+    show_setting(console, head, setting)
     method = build(config, "bound")
     start = time.perf_counter()
     try:
         with show_audit_progress(console) as tell:
             found: Bound = method(setting, config["seed"], lambda share: tell("bound", share))
     except NoBound as reason:
-        raise UserError(f"there is no bound for setting={name}: {reason}") from reason
-    key = setting_key(config["setting"])
-    path = Path(str(config["out"] or CARDS)) / f"{name}{f'-{key[:8]}' if overridden else ''}.json"
+        raise UserError(f"there is no bound for setting={head['setting']}: {reason}") from reason
+    path = card_path(Path(str(config["out"] or CARDS)), head)
     optimum = setting.optimum
     card: dict[str, Any] = {
-        "setting": name,
-        "setting_overridden": overridden,
-        "key": key,
+        **head,
         "config": {"setting": config["setting"], "bound": config["bound"], "seed": config["seed"]},
         "bound": {**asdict(found), "confidence": CONFIDENCE},
         "optimal_revenue": None if optimum is None else optimum.revenue,

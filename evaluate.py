@@ -157,7 +157,6 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
     from truthful.audit_plots import save_pictures
     from truthful.auditing import audit
     from truthful.console import describe, published_dict, show_audit_progress, show_result
-    from truthful.plots import can_show_allocation, save_allocation
 
     setting, checkpoint = source.setting, source.checkpoint
     console.print(
@@ -206,10 +205,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
             result["budget"] = budget_summary(audited_budget(source.config), result["audit"])
         write_json(folder / RESULT, result)
         report.save_misreports(folder / "misreports.npz")
-        pictures = save_pictures(report, setting, folder)
-        if can_show_allocation(setting):
-            pictures["allocation"] = folder / "allocation.png"
-            save_allocation(source.mechanism, setting, pictures["allocation"])
+        pictures = save_pictures(report, source.mechanism, setting, folder)
         logging.log_audit(loggers, result["audit"], pictures, iteration=0)
         show_result(console, result, setting.optimal_revenue)
         written = ", ".join([RESULT, "misreports.npz", *(path.name for path in pictures.values())])

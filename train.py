@@ -319,7 +319,7 @@ def finish(
     console: Console,
 ) -> None:
     """Audit what was saved, write result.json, show and log it."""
-    from truthful import logging, plots
+    from truthful import logging
     from truthful.audit_plots import save_pictures
     from truthful.auditing import audit
     from truthful.console import show_audit_progress, show_result
@@ -347,11 +347,7 @@ def finish(
     report.save_misreports(run.folder / "misreports.npz")
     write_json(run.folder / RESULT, result)
     (run.folder / JOURNAL).unlink(missing_ok=True)
-    picture = run.folder / "allocation.png"
-    if plots.can_show_allocation(module.setting):
-        plots.save_allocation(module.mechanism, module.setting, picture)
-        logging.log_image(loggers, "allocation", picture, module.iterations)
-    pictures = save_pictures(report, module.setting, run.folder)
+    pictures = save_pictures(report, module.mechanism, module.setting, run.folder)
     logging.log_audit(loggers, result["audit"], pictures, module.iterations)
     show_result(console, result, module.setting.optimal_revenue)
     console.print(f"trained in {result['train']['seconds']:.0f} s, audited in {report.seconds:.0f} s", soft_wrap=True)

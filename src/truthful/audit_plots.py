@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from truthful.auditing import AuditReport
-from truthful.plots import save_figure
+from truthful.mechanisms import Mechanism
+from truthful.plots import can_show_allocation, save_allocation, save_figure
 from truthful.settings import Setting
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ ARROWS = 30
 """Largest gains whose misreports a map points to."""
 
 
-def save_pictures(report: AuditReport, setting: Setting, folder: Path) -> dict[str, Path]:
-    """Save every picture that the audit has; their paths by name."""
+def save_pictures(report: AuditReport, mechanism: Mechanism, setting: Setting, folder: Path) -> dict[str, Path]:
+    """Save every picture that the audit has, and the allocation where it can be shown; their paths by name."""
     pictures = {"regret_tail": _tail, "regret_found": _found}
     if setting.n_items == 2:
         pictures["regret_map"] = _map
@@ -29,6 +30,9 @@ def save_pictures(report: AuditReport, setting: Setting, folder: Path) -> dict[s
     for name, draw in pictures.items():
         paths[name] = folder / f"{name}.png"
         save_figure(draw(report, setting), paths[name])
+    if can_show_allocation(setting):
+        paths["allocation"] = folder / "allocation.png"
+        save_allocation(mechanism, setting, paths["allocation"])
     return paths
 
 

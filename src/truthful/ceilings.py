@@ -13,6 +13,9 @@ from typing import Any
 
 from truthful.results import config_hash, read_json
 
+ERRORS = 3.09
+"""A revenue is above its mean less so many standard errors with 99.9 % confidence: 99 % for the best of ten."""
+
 
 def setting_key(setting: dict[str, Any]) -> str:
     """A hash of a resolved setting: two configurations with the same key are the same setting."""
@@ -55,10 +58,6 @@ def named_bounds(folder: Path) -> dict[str, float]:
         for card in read_cards(folder, "bound")
         if not card.get("setting_overridden")
     }
-
-
-ERRORS = 3.09
-"""A revenue is above its mean less so many standard errors with 99.9 % confidence: 99 % for the best of ten."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,12 @@ def show_choices(console: Console, result: dict[str, Any], setting: Setting, fac
     console.print(grid)
 
 
+def show_setting(console: Console, head: dict[str, Any], setting: Setting) -> None:
+    """What a card is about, in one line."""
+    overridden = ", overridden" if head["setting_overridden"] else ""
+    console.print(f"{head['setting']}{overridden}: {describe(setting)}", soft_wrap=True)
+
+
 def describe(setting: Setting) -> str:
     """A setting in one line."""
     bidders = "bidder" if setting.n_bidders == 1 else "bidders"

@@ -10,11 +10,11 @@ from truthful.app.building import (
     build_trained,
     check_split,
     describe_choices,
-    differs_from_file,
     pin_data,
     plain,
     whole_number,
 )
+from truthful.app.cards import card_head, card_path
 from truthful.app.mistakes import INTERRUPTED, answer_mistakes, check_keys, run_script, stop
 from truthful.app.runs import Run, current_choices, open_run, save_configuration, shown
 
@@ -26,11 +26,12 @@ __all__ = [
     "build",
     "build_mechanism",
     "build_trained",
+    "card_head",
+    "card_path",
     "check_keys",
     "check_split",
     "current_choices",
     "describe_choices",
-    "differs_from_file",
     "open_run",
     "pin_data",
     "plain",
