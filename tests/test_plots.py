@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from torch import Tensor
 from tests.conftest import Answer, network
 from truthful import plots
 from truthful.auction import Outcome
-from truthful.laws import PiecewiseUniform
+from truthful.laws import Exponential, PiecewiseUniform
 from truthful.mechanisms import Mechanism
 from truthful.settings import Independent, Optimum, Setting, UniformBox
 from truthful.settings.regions import area, box_corners, inner_edges, menu_regions
@@ -152,3 +153,11 @@ def test_evaluating_a_classical_auction_leaves_its_picture(cli, tmp_path: Path) 
     assert answer.code == 0, answer.err
     assert (tmp_path / "out" / "allocation.png").stat().st_size > 10_000
     assert "allocation.png" in answer.out.replace("\n", "")
+
+
+def test_a_map_of_long_tails_ends_where_few_values_are(drawn) -> None:
+    setting = Independent(1, 2, Exponential(1.0, 20.0), "additive")
+    axes = drawn(Steps(**setting.shape), setting).axes[0]
+    end = -1.25 * math.log(0.01)
+    assert axes.get_images()[0].get_extent() == pytest.approx([0, end, 0, end], rel=1e-6)
+    assert axes.get_xlim() == pytest.approx((0, end), rel=1e-6)

@@ -23,6 +23,8 @@ RESOLUTION = 200
 COLOURS = "viridis"
 MOST_OUTSIDE = 0.95
 """Share of the map without values from which on the support is taken to be finite."""
+NEARLY_ALL, ROOM = 0.99, 1.25
+"""A map ends at so many times this quantile, above the lowest value, if the support does not end before."""
 LABELLED = 0.02
 """Share of the map from which on a region has room for a label."""
 
@@ -42,7 +44,7 @@ def save_allocation(mechanism: Mechanism, setting: Setting, path: Path) -> None:
     """
     from matplotlib.cm import ScalarMappable
 
-    low, high = setting.low, setting.high
+    low, high = setting.low, _highest(setting)
     optimum = setting.optimum if setting.n_bidders == 1 else None
     menu = None if optimum is None else optimum.menu
     shares = [0.25, 0.5, 0.75] if setting.n_bidders == 2 else [None]
@@ -130,14 +132,23 @@ def _number(chance: float) -> str:
 def _own_values(setting: Setting) -> Float[Tensor, "k k 1 2"]:
     """Bidder 1's values at the centres of the pixels."""
     steps = (torch.arange(RESOLUTION) + 0.5) / RESOLUTION
-    low, high = setting.low[0], setting.high[0]
+    low, high = setting.low[0], _highest(setting)[0]
     values = [(low[j] + (high[j] - low[j]) * steps).float() for j in range(2)]
     return torch.stack(torch.meshgrid(*values, indexing="ij"), -1).unsqueeze(-2)
 
 
 def _extent(setting: Setting) -> tuple[float, float, float, float]:
-    (left, bottom), (right, top) = setting.low[0].tolist(), setting.high[0].tolist()
+    (left, bottom), (right, top) = setting.low[0].tolist(), _highest(setting)[0].tolist()
     return left, right, bottom, top
+
+
+def _highest(setting: Setting) -> Float[Tensor, "n m"]:
+    """The largest values that are shown: of long tails, those up to a little beyond where nearly all values are."""
+    if setting.laws is None:
+        return setting.high
+    nearly = torch.tensor(NEARLY_ALL, dtype=torch.float64)
+    most = torch.stack([torch.stack([law.quantile(nearly) for law in row]) for row in setting.laws])
+    return torch.minimum(setting.high, setting.low + ROOM * (most - setting.low))
 
 
 def _figure(rows: int) -> tuple[Figure, Any]:
