@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -76,8 +77,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return run
 
 
-def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """Start a root script as its user does."""
+def start(script: str, *arguments: str, cwd: Path, group: bool = False) -> subprocess.Popen[str]:
+    """Start a root script as its user does; if asked for, in a group of processes of its own."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_"))}
     environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(cwd / "no_netrc")}
     return subprocess.Popen(
@@ -87,7 +88,21 @@ def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=group,
     )
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def network(
