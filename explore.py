@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
 from truthful.app import (
@@ -60,6 +60,10 @@ def explore(composed: DictConfig) -> None:
             "explore.py needs run=<folder>, or mechanism=<name> with setting=<name>; got "
             + (" and ".join(given) or "neither")
         )
+    if OmegaConf.is_list(composed.run):
+        raise UserError(f"run= takes one folder, got {len(composed.run)}")
+    if composed.run is not None and composed.get("setting") is not None:
+        raise UserError("run=<folder> has its own setting; leave out setting=")
 
     from rich.console import Console
 
@@ -89,10 +93,10 @@ def trained(folder: Path) -> Subject:
     from truthful import checkpoints
 
     checkpoint = checkpoints.load(folder / CHECKPOINT)
+    setting, mechanism = build_trained(checkpoint)
     run = checkpoint["run"]
     completed, iterations = int(checkpoint["state_dict"]["completed"]), run["config"]["iterations"]
     training = f"{run['choices']['regret']}, {completed:,} of {iterations:,} iterations"
-    setting, mechanism = build_trained(checkpoint)
     result = read_json(folder / RESULT) if (folder / RESULT).exists() else None
     return Subject(
         run["choices"],

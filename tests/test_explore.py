@@ -2,6 +2,8 @@
 
 import copy
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,12 +16,14 @@ from tests.browser import CHROMIUM, Browser
 from tests.conftest import CONF, SMALL, Answer, network
 from truthful.auction import deviation_utility, utility
 from truthful.explore import Facts, explore_page
+from truthful.explore.page import SOURCES
 from truthful.mechanisms import Mechanism, Menu, RegretNet, SecondPrice
 from truthful.settings import Setting, UniformBox
 
 Cli = Callable[..., Answer]
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page was NOT opened")
+NODE = shutil.which("node")
 FACTS = Facts("an auction", "somewhere", {}, {})
 
 
@@ -73,6 +77,28 @@ def test_the_page_computes_what_the_mechanism_does(name: str, browser: Browser, 
     assert torch.allclose(torch.tensor(said, dtype=torch.float64), wanted, rtol=0, atol=1e-10)
     assert "agree at 100 profiles" in browser.run("element('check').textContent")
     assert browser.complaints == []
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed: rules were NOT computed in it")
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_a_rule_stands_on_its_own(name: str) -> None:
+    """Where there is node but no browser, the rules are tested all the same."""
+    mechanism, setting = MECHANISMS[name]()
+    exported = mechanism.exported()
+    assert exported is not None
+    rule, numbers = exported
+    values = setting.sample(20, torch.Generator().manual_seed(6)).double()
+    program = f"""
+        {(SOURCES / "rules" / f"{rule}.js").read_text()}
+        const plain = {json.dumps(numbers, default=lambda tensor: tensor.flatten().tolist())};
+        const outcome = rule(plain, {setting.n_bidders}, {setting.n_items});
+        const said = {values.flatten(1).tolist()}.map(outcome);
+        console.log(JSON.stringify(said.map(({{ allocation, payment }}) => [...allocation, ...payment])));
+    """
+    answer = subprocess.run([str(NODE), "-"], input=program, capture_output=True, text=True, check=True)
+    outcome = copy.deepcopy(mechanism).double()(values)
+    wanted = torch.cat([outcome.allocation.flatten(1), outcome.payment], 1)
+    assert torch.allclose(torch.tensor(json.loads(answer.stdout), dtype=torch.float64), wanted, rtol=0, atol=1e-10)
 
 
 @needs_chromium
@@ -178,6 +204,7 @@ def check_gain(browser: Browser, folder: Path, bidder: int) -> None:
     ("arguments", "sentence"),
     [
         ((), "explore.py needs run=<folder>, or mechanism=<name> with setting=<name>; got neither"),
+        (("run=nowhere", "setting=a"), "run=<folder> has its own setting; leave out setting="),
         (("run=nowhere",), "there is no checkpoint at nowhere/checkpoints/last.ckpt"),
         (("mechanism=menu",), "mechanism=<name> needs a setting=<name>, too"),
         (("mechanism=regretnet", "setting=a"), "mechanism=regretnet has to be trained first: give run=<folder>"),

@@ -51,7 +51,7 @@ function nudge(event, bidder, item, way) {
   event.preventDefault();
   const { low, high } = auction.windows[bidder];
   const old = state.profile[bidder];
-  for (let step = (high[item] - low[item]) / (event.shiftKey ? 8 : FINE); ; step *= 2) {
+  for (let step = (high[item] - low[item]) / (event.shiftKey ? 8 : FINE.cells); ; step *= 2) {
     const wanted = Math.min(high[item], Math.max(low[item], old[item] + way * step));
     const values = project(auction.supports[bidder], old.with(item, wanted));
     if (values[item] === old[item] && wanted !== low[item] && wanted !== high[item]) continue;

@@ -92,9 +92,10 @@ function showLie(values) {
   const cell = (textContent) => make("td", { textContent });
   document.querySelector("#lie tbody").replaceChildren(...rows.map(([name, ...cells]) =>
     make("tr", {}, make("th", { scope: "row", textContent: name }), ...cells.map(cell))));
+  const { starts } = state.table.search;
   const places = state.table.axes.slice(0, auction.items).map((axis) => axis.length).join(" \u00d7 ");
   element("search").textContent =
-    `Search: ${places} reports and the corners of the support; then from the best ${STARTS} places and the truth `
+    `Search: ${places} reports and the corners of the support; then from the ${starts > 1 ? `best ${starts} places` : "best"} and the truth `
     + "a compass search on the auction itself.";
 }
 
@@ -132,7 +133,8 @@ function showLine(values, { item, reports }) {
   const points = reports.map((place) => [place[item], isShown(place) ? utility(values, offer.outcome(place)) : null]);
   const seen = points.map(([, height]) => height).filter((height) => height !== null);
   const most = Math.max(honest + gain, ...seen);
-  const least = Math.max(Math.min(honest, ...seen), state.close && gain > 0 ? honest - 3 * gain : -Infinity);
+  const scale = Math.max(gain, ...state.table.layers[3]) || Infinity; // the gains to be seen on these maps
+  const least = Math.max(Math.min(honest, ...seen), state.close ? honest - 3 * scale : -Infinity);
   const room = 0.12 * (most - least) || 0.01;
   const names = [`reported value of item ${item + 1}`, "utility"];
   const plot = new Plot(element("line"), [low[item], high[item]], [least - room, most + room], names);

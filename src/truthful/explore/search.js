@@ -1,8 +1,10 @@
 // What a bidder is offered while the others' bids stay, and the best lie that is found against it.
 
-const STARTS = 4; // places of the grid from which the best lie is refined, beside the truth
-const BLOCKS = 4; // they lie in different ones of so many by so many blocks of the plane
-const FINEST = 1e-7; // last step of the refinement, as a share of the range of values
+// A search: the cells of its grid in each direction, and from how many of its places it is refined, beside the truth.
+const COARSE = { cells: 16, starts: 1 };
+const FINE = { cells: 96, starts: 4 };
+const BLOCKS = 4; // these places lie in different ones of so many by so many blocks of the plane
+const FINEST = 1e-6; // last step of the refinement, as a share of the range of values
 const ROUNDS = 100; // of a refinement, at most
 const NEGLIGIBLE = 1e-9; // gains below this share of the largest value are rounding
 
@@ -33,11 +35,11 @@ function utility(values, [one, two, payment]) {
 
 /** Outcomes at the nodes of a grid over the window, and what the best of all these reports gains at each of them. */
 class Table {
-  constructor(offer, cells) {
+  constructor(offer, search) {
     const { low, high } = offer.window;
     this.offer = offer;
-    this.cells = cells;
-    this.axes = low.map((a, item) => nodes(a, high[item], high[item] > a ? cells : 0));
+    this.search = search;
+    this.axes = low.map((a, item) => nodes(a, high[item], high[item] > a ? search.cells : 0));
     this.layers = Array.from({ length: 4 }, () => new Float64Array(this.axes[0].length * this.axes[1].length));
     this.reports = null; // of each report in the support: its two values and its outcome, five numbers in a row
   }
@@ -99,7 +101,8 @@ class Table {
       const gained = utility(values, this.reports.subarray(k + 2, k + 5));
       if (!(best.get(block)?.gained >= gained)) best.set(block, { report, gained });
     }
-    return [...best.values()].sort((a, b) => b.gained - a.gained).slice(0, STARTS).map(({ report }) => report);
+    const ranked = [...best.values()].sort((a, b) => b.gained - a.gained);
+    return ranked.slice(0, this.search.starts).map(({ report }) => report);
   }
 }
 
@@ -115,7 +118,7 @@ function bestLie(table, values) {
   const score = (report) => utility(values, offer.outcome(report));
   let best = { report: values, most: honest + offer.negligible };
   for (const start of [values, ...table.starts(values)]) {
-    const found = climb(score, start, offer, 1 / table.cells);
+    const found = climb(score, start, offer, 1 / table.search.cells);
     if (found.most > best.most) best = found;
   }
   const outcome = offer.outcome(best.report);

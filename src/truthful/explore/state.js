@@ -1,6 +1,5 @@
 // What is chosen and what is found for it; a change recomputes what depends on it.
 
-const COARSE = 24, FINE = 96; // cells of the table in each direction: at once, and after a moment of rest
 const REST = 150; // milliseconds without a change before the fine table is computed
 const SLICE = 12; // milliseconds of computing after which the page may answer
 const SAMPLES = 240; // reports along the line
@@ -28,12 +27,11 @@ function decode(text) {
   return Float64Array.from(new Float32Array(bytes.buffer));
 }
 
-/** The others' values, or who is looked at, have changed: a coarse table now, a fine one when it is quiet. */
+/** The others' values, or who is looked at, have changed: a coarse search now, a fine one when it is quiet. */
 function offerChanged() {
   state.table = new Table(new Offer(auction, state.bidder, state.profile), COARSE);
   for (const _ of state.table.fill());
   refine();
-  valueChanged();
 }
 
 let refinement = 0;
@@ -67,8 +65,8 @@ function soon(others) {
   cancelAnimationFrame(waiting);
   waiting = requestAnimationFrame(() => {
     if (stale) offerChanged();
-    else valueChanged();
     stale = false;
+    valueChanged();
   });
 }
 
