@@ -59,10 +59,12 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         import baselines
         import bounds
         import evaluate
+        import explore
         import train
         from truthful.app import run_script
 
-        module = {"train.py": train, "evaluate.py": evaluate, "bounds.py": bounds, "baselines.py": baselines}[script]
+        modules = (train, evaluate, bounds, baselines, explore)
+        module = {f"{module.__name__}.py": module for module in modules}[script]
         monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments])
         config = "config" if script == "train.py" else script.removesuffix(".py")
         code = 0
