@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from truthful.app.runs import LOCK, run_name
 from truthful.app.studies import Declaration
 from truthful.errors import UserError
 from truthful.results import RESULT, read_json
-from truthful.study import Claim, Stage, Trials, audits
+from truthful.study import Audited, Claim, Stage, Trials, audits
 
 SECONDS_BETWEEN_LOOKS = 1.0
 STOPPED = (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
@@ -79,9 +80,11 @@ class Workers:
                 stderr=subprocess.STDOUT,
                 env=environment,
             )
-        reason = None
+        reason, seen = None, 0
         while process.poll() is None and reason is None and not self.stopping.wait(SECONDS_BETWEEN_LOOKS):
-            reason = self._objection(claim, iterations)
+            own = audits(claim.folder)
+            if len(own) > seen:
+                reason, seen = self._objection(claim.number, own, iterations), len(own)
         if process.poll() is None:
             process.terminate()  # it saves where it is
             process.wait()
@@ -110,16 +113,13 @@ class Workers:
             overrides.append(f"trainer.audit_every={max(1, iterations // (pruning.audits + 1))}")
         return [*overrides, "resume=auto", f"hydra.run.dir={claim.folder}"], iterations
 
-    def _objection(self, claim: Claim, iterations: int) -> str | None:
+    def _objection(self, number: int, own: Mapping[int, Audited], iterations: int) -> str | None:
         """Why a trial is not worth going on with."""
         if self.declaration.pruning is None:
             return None
-        others = [
-            audits(outcome.folder)
-            for outcome in self.trials.outcomes()
-            if outcome.number != claim.number and outcome.stage is not Stage.FAIL
-        ]
-        return self.declaration.pruning.stops(audits(claim.folder), others, iterations)
+        others = [outcome for outcome in self.trials.outcomes() if outcome.number != number]
+        compared = [audits(other.folder) for other in others if other.stage is not Stage.FAIL]
+        return self.declaration.pruning.stops(own, compared, iterations)
 
     def _wait_for_folder(self, folder: Path) -> None:
         """The run of a worker that was killed may live on for a moment."""
