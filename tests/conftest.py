@@ -79,8 +79,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return run
 
 
-def start(script: str, *arguments: str, cwd: Path, group: bool = False) -> subprocess.Popen[str]:
-    """Start a root script as its user does; if asked for, in a group of processes of its own."""
+def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start a root script as its user does."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_"))}
     environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(cwd / "no_netrc")}
     return subprocess.Popen(
@@ -90,7 +90,6 @@ def start(script: str, *arguments: str, cwd: Path, group: bool = False) -> subpr
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=group,
     )
 
 
