@@ -14,6 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from truthful.data import FixedSample
 from truthful.mechanisms import RegretNet
 from truthful.regret import RegretMode
 from truthful.settings import Setting, UniformBox
@@ -88,6 +89,17 @@ def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.fixture
+def nan_at_iteration_23(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = FixedSample.__call__
+
+    def poisoned(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
+        values, rows = draw(self, iteration)
+        return (values * float("nan") if iteration == 22 else values), rows
+
+    monkeypatch.setattr(FixedSample, "__call__", poisoned)
 
 
 def network(
