@@ -34,6 +34,7 @@ from truthful.app import (
     build_mechanism,
     check_keys,
     describe_choices,
+    multirun_name,
     open_run,
     run_script,
     save_configuration,
@@ -113,8 +114,7 @@ def train_run(composed: DictConfig, run: Run) -> None:
         console.print(f"warning: {recipe['note']}", style="yellow")
     trainer = build_trainer(run, module, console, result)
     trainer.loggers = loggers = build_loggers(run, result)
-    succeeded = False
-    try:
+    with logging.recorded(loggers):
         for line in filter(None, map(logging.where_to_look, loggers)):
             console.print(line, soft_wrap=True)
         if not run.started:
@@ -128,9 +128,6 @@ def train_run(composed: DictConfig, run: Run) -> None:
         else:
             module.restore(checkpoint)
             finish_population(run, members, module, result, loggers, console)
-        succeeded = True
-    finally:
-        logging.finish(loggers, failed=not succeeded)
 
 
 def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
@@ -262,8 +259,9 @@ def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
         folder=run.folder,
         name=run.folder.name,
         identifier=run.identifier,
+        job="train",
         tags=[run.choices["setting"], run.choices["regret"], *run.config["tags"]],
-        group=run.config["group"],
+        group=run.config["group"] or multirun_name(),
         config={**short, **numbers, **facts, "cfg": run.config},
     )
     return [build(run.config["logger"], name, run=info) for name in run.config["logger"]]
@@ -355,7 +353,7 @@ def finish(
     write_json(run.folder / RESULT, result)
     (run.folder / JOURNAL).unlink(missing_ok=True)
     pictures = save_pictures(report, module.mechanism, module.setting, run.folder)
-    logging.log_audit(loggers, result["audit"], pictures, module.iterations)
+    logging.log_audit(loggers, result, pictures, module.iterations)
     show_result(console, result, module.setting.optimal_revenue)
     console.print(f"trained in {result['train']['seconds']:.0f} s, audited in {report.seconds:.0f} s", soft_wrap=True)
     console.print(f"everything is in {run.shown_folder}: {RESULT}, {CHECKPOINT}", soft_wrap=True)

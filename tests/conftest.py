@@ -15,6 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from truthful.data import FixedSample
 from truthful.mechanisms import RegretNet
 from truthful.regret import RegretMode
 from truthful.settings import Setting, UniformBox
@@ -104,6 +105,17 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def same(one: Path, other: Path) -> bool:
     a, b = weights(one), weights(other)
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture
+def nan_at_iteration_23(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = FixedSample.__call__
+
+    def poisoned(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
+        values, rows = draw(self, iteration)
+        return (values * float("nan") if iteration == 22 else values), rows
+
+    monkeypatch.setattr(FixedSample, "__call__", poisoned)
 
 
 def network(

@@ -127,7 +127,7 @@ print(truthful.audit(mechanism, setting, "fast", 10, 0).regret >= 0)
 
 def test_the_command_line_is_light() -> None:
     heavy = ("torch", "lightning", "wandb", "rich", "matplotlib")
-    scripts = "train, evaluate, report, bounds, baselines, explore"
+    scripts = "train, evaluate, report, bounds, baselines, explore, dashboard"
     program = f"import sys, {scripts}; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
