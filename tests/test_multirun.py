@@ -238,3 +238,15 @@ def test_a_killed_parallel_sweep_ends_with_the_same_numbers(cli: Cli, tmp_path: 
         assert result(job.folder)["audit"]["regret"] == result(other)["audit"]["regret"]
         assert (other / "output.log").read_text().count("trained in") == 1
         assert result(other)["command"].endswith("hydra.launcher.n_jobs=2")
+
+
+@pytest.mark.skipif(find_spec("submitit") is None, reason="hydra-submitit-launcher is not installed")
+def test_jobs_run_under_submitit(tmp_path: Path) -> None:
+    arguments = ("hydra/launcher=submitit_local", "regret=local", "setting=a,two_intervals")
+    sweep = start("train.py", *TINY, *arguments, "iterations=3", cwd=tmp_path)
+    out, err = sweep.communicate(timeout=240)
+    assert (sweep.returncode, err) == (1, "train.py: of 2 jobs in multirun/smoke: 1 failed\n")
+    (finished,) = tmp_path.rglob("result.json")
+    assert " ".join(arguments) in json.loads(finished.read_text())["command"]
+    assert f"{finished.parent.relative_to(tmp_path)} finished, revenue 0." in out
+    assert out.count("failed: a local regret") == 2  # when it does, and at the end
