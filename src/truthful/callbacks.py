@@ -81,6 +81,10 @@ class PeriodicAudit(Callback):
             if known := [ratio for ratio in ratios if ratio is not None]:
                 self.latest["exploitation"] = fmean(known)
             metrics = {f"held_out/{name}": number for name, number in self.latest.items()}
+            if len(pl_module.members) > 1:
+                for member, report in zip(members, reports, strict=True):
+                    own = {name: getattr(report, name) for name in ("revenue", "regret")}
+                    metrics |= {f"member_{member.seed}/held_out/{name}": number for name, number in own.items()}
             log_metrics(trainer.loggers, metrics, pl_module.iteration)
             self._warn(pl_module.iteration)
             first = pl_module.members[0]
