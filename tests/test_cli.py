@@ -18,6 +18,7 @@ import torch
 
 from tests.conftest import ROOT, SMALL, Answer, start
 from truthful.data import FixedSample
+from truthful.series import METRICS, read_metrics
 
 Cli = Callable[..., Answer]
 
@@ -33,6 +34,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def same(one: Path, other: Path) -> bool:
     a, b = weights(one), weights(other)
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def measured(folder: Path) -> list[tuple[int, float | None, float | None]]:
+    (series,) = read_metrics(folder / METRICS)
+    return [(entry["iteration"], entry.get("revenue"), entry.get("held_out/regret")) for entry in series.entries]
 
 
 FEW = ("audit=fast", "audit.samples=8")
@@ -221,6 +227,8 @@ def test_a_stopped_run_ends_with_the_same_weights(how: signal.Signals, tmp_path:
     assert again.returncode == 0, err
     assert same(tmp_path / "whole", tmp_path / "stopped")
     assert result(tmp_path / "whole")["audit"]["regret"] == result(tmp_path / "stopped")["audit"]["regret"]
+    if how == signal.SIGKILL:  # after an interruption a window is in two parts
+        assert measured(tmp_path / "whole") == measured(tmp_path / "stopped")
 
 
 MISTAKES = [

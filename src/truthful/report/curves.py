@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from truthful.report.cards import Card
@@ -63,8 +63,9 @@ class Learning:
 
 def _point(seeds: Sequence[tuple[float, float]]) -> Point:
     iterations, numbers = zip(*seeds, strict=True)
-    error = stdev(numbers) / math.sqrt(len(numbers)) if len(numbers) > 1 else 0.0
-    return Point(fmean(iterations), fmean(numbers), error)
+    count, mean = len(numbers), fmean(numbers)
+    error = math.dist(numbers, [mean] * count) / math.sqrt(count * (count - 1)) if count > 1 else 0.0
+    return Point(fmean(iterations), mean, error)
 
 
 def find_learning(paths: Iterable[Path]) -> list[Learning]:
@@ -84,19 +85,24 @@ def find_learning(paths: Iterable[Path]) -> list[Learning]:
 
 
 def save_curves(learning: Sequence[Learning], path: Path) -> None:
-    """A line of panels a setting: means over seeds, with a band of one standard error."""
+    """A line of panels a setting, and a legend: means over seeds, with a band of one standard error."""
     from matplotlib.figure import Figure
 
-    settings = sorted({one.setting for one in learning})
-    figure = Figure(figsize=(20.0, 3.6 * len(settings)), layout="constrained")
-    lines = figure.subplots(len(settings), len(PANELS), squeeze=False, sharex="row")
-    for setting, line in zip(settings, lines, strict=True):
-        _line([one for one in learning if one.setting == setting], setting, line)
+    settings: dict[str, list[Learning]] = {}
+    for one in sorted(learning, key=lambda one: one.setting):
+        settings.setdefault(one.setting, []).append(one)
+    heights = [max(3.6, 0.21 * (len(some(len(own))) + 2)) for own in settings.values()]
+    figure = Figure(figsize=(21.0, sum(heights)), layout="constrained")
+    lines = figure.subplots(len(settings), len(PANELS) + 1, squeeze=False, height_ratios=heights)
+    for (setting, own), line in zip(settings.items(), lines, strict=True):
+        *panels, beside = line
+        _panels(own, setting, panels)
+        _legend(own, beside)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
 
-def _line(learning: Sequence[Learning], setting: str, panels: Sequence[Axes]) -> None:
+def _panels(learning: Sequence[Learning], setting: str, panels: Sequence[Axes]) -> None:
     for axes, (title, (metrics, scale)) in zip(panels, PANELS.items(), strict=True):
         for one, color in zip(learning, colors(len(learning)), strict=True):
             for metric in metrics:
@@ -110,17 +116,17 @@ def _line(learning: Sequence[Learning], setting: str, panels: Sequence[Axes]) ->
             axes.plot([], [], color="gray", label="training")
             axes.plot([], [], color="gray", label="held-out audit", **HELD_OUT)
             axes.legend(fontsize="small")
-    handles = [panels[-1].plot([], [], color=color)[0] for color in colors(len(learning))]
-    labels = [f"{one.label} ({len(one.runs)} seeds)" if len(one.runs) > 1 else one.label for one in learning]
-    named = some(len(learning))
-    panels[-1].legend(
-        [handles[k] for k in named],
-        [labels[k] for k in named],
-        title=None if len(named) == len(learning) else f"{len(named)} of {len(learning)}",
-        fontsize="small",
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
-    )
+
+
+def _legend(learning: Sequence[Learning], axes: Axes) -> None:
+    """In a place of its own, where it hides nothing."""
+    shades, named = colors(len(learning)), some(len(learning))
+    for k in named:
+        seeds = f" ({len(learning[k].runs)} seeds)" if len(learning[k].runs) > 1 else ""
+        axes.plot([], [], color=shades[k], label=f"{learning[k].label}{seeds}")
+    title = f"{len(named)} of {len(learning)}" if len(named) < len(learning) else None
+    axes.set_axis_off()
+    axes.legend(title=title, fontsize="small", loc="upper left", borderaxespad=0.0)
 
 
 def _draw(axes: Axes, points: Sequence[Point], color: Any, style: dict[str, Any]) -> None:
