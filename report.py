@@ -71,7 +71,7 @@ def report(options: argparse.Namespace) -> None:
     cards, unread = find_cards(options.results)
     sweeps = find_sweeps(options.results)
     rows, doubled = make_rows(cards, named_bounds(KNOWN[1]), best_truthful(KNOWN[0]))
-    for warning in [*unread, *doubled, *(warning for sweep in sweeps for warning in sweep.warnings)]:
+    for warning in [*unread, *doubled, *(warning for sweep in sweeps for warning in sweep.warnings())]:
         sys.stderr.write(f"report.py: warning: {warning}\n")
     learning = find_learning(options.results) if options.curves else []
     where = ", ".join(map(str, options.results))

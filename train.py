@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from truthful.app import (
     INTERRUPTED,
     Run,
+    alone_in,
     answer_mistakes,
     audited_budget,
     build,
@@ -76,7 +78,12 @@ VARIABLE = ("rmax.start", "rmax.end", "optimizer.lr", "dual.rate", "dual.multipl
 def train(composed: DictConfig) -> None:
     """Compose, build, fit, audit, write result.json."""
     check_keys(composed, CONF, "config")
-    run = open_run(composed)
+    with alone_in(Path(HydraConfig.get().runtime.output_dir)):
+        train_run(composed, open_run(composed))
+
+
+def train_run(composed: DictConfig, run: Run) -> None:
+    """What is left to do of a run, in its folder."""
     if (run.folder / RESULT).exists():
         if not run.started or read_json(run.folder / RESULT).get("config_hash") != run.hash:
             raise UserError(f"{run.shown_folder / RESULT} belongs to another configuration; choose another folder")

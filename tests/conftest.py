@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -58,10 +59,12 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         import baselines
         import bounds
         import evaluate
+        import explore
         import train
         from truthful.app import run_script
 
-        module = {"train.py": train, "evaluate.py": evaluate, "bounds.py": bounds, "baselines.py": baselines}[script]
+        modules = (train, evaluate, bounds, baselines, explore)
+        module = {f"{module.__name__}.py": module for module in modules}[script]
         monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments])
         config = "config" if script == "train.py" else script.removesuffix(".py")
         code = 0
@@ -76,8 +79,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return run
 
 
-def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """Start a root script as its user does."""
+def start(script: str, *arguments: str, cwd: Path, group: bool = False) -> subprocess.Popen[str]:
+    """Start a root script as its user does; if asked for, in a group of processes of its own."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_"))}
     environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(cwd / "no_netrc")}
     return subprocess.Popen(
@@ -87,7 +90,21 @@ def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=group,
     )
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def network(

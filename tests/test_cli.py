@@ -16,24 +16,11 @@ import numpy
 import pytest
 import torch
 
-from tests.conftest import ROOT, SMALL, Answer, start
+from tests.conftest import ROOT, SMALL, Answer, result, same, start, weights
 from truthful.data import FixedSample
 from truthful.series import METRICS, read_metrics
 
 Cli = Callable[..., Answer]
-
-
-def result(folder: Path) -> dict:
-    return json.loads((folder / "result.json").read_text())
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-
-def same(one: Path, other: Path) -> bool:
-    a, b = weights(one), weights(other)
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def measured(folder: Path) -> list[tuple[int, float | None, float | None]]:
@@ -498,60 +485,6 @@ def inspect(folder: Path) -> list[dict]:
     wandb = Path(sys.executable).parent / "wandb"
     printed = subprocess.run([wandb, "leet", "inspect", "--json", run], capture_output=True, text=True, check=True)
     return [json.loads(line) for line in printed.stdout.splitlines()]
-
-
-def test_a_multirun_has_a_folder_for_each_job(cli: Cli, tmp_path: Path) -> None:
-    answer = cli("train.py", "-m", "setting=a,d", "regret=local,standard", "iterations=3", *SMALL)
-    assert answer.code == 0, answer.err
-    assert len(list((tmp_path / "multirun").iterdir())) == 1
-    results = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
-    assert sorted((content["setting"], content["regret_mode"]) for content in results) == [
-        ("a", "local"),
-        ("a", "standard"),
-        ("d", "local"),
-        ("d", "standard"),
-    ]
-    d_local = next(c for c in results if (c["setting"], c["regret_mode"]) == ("d", "local"))
-    assert d_local["rmax"]["end"] == 1e-4
-
-
-TINY = ("iterations=24", "sweep=smoke", *SMALL[:-2])
-
-
-def test_a_sweep_goes_on_where_it_was_interrupted(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw, drawn = FixedSample.__call__, []
-
-    def interrupted(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
-        drawn.append(iteration)
-        if drawn.count(17) == 2:  # in the second job
-            drawn.clear()
-            os.kill(os.getpid(), signal.SIGINT)
-        return draw(self, iteration)
-
-    monkeypatch.setattr(FixedSample, "__call__", interrupted)
-    assert cli("train.py", *TINY).code == 130
-    folder = tmp_path / "multirun" / "smoke"
-    assert [path.parent.name for path in folder.rglob("result.json")] == [name(folder, "standard")]
-    drawn.clear()
-    again = cli("train.py", *TINY)
-    assert again.code == 0, again.err
-    assert again.out.count("is complete, see") == 1
-    assert drawn[0] == 18
-    assert {result(path.parent)["regret_mode"] for path in folder.rglob("result.json")} == {"standard", "local"}
-
-
-def name(folder: Path, regret: str) -> str:
-    (found,) = folder.glob(f"a_{regret}_*")
-    return found.name
-
-
-def test_a_failing_job_leaves_the_others_alone(cli: Cli, tmp_path: Path) -> None:
-    answer = cli("train.py", *TINY, "regret=local,standard,local_persistent", "setting=two_intervals")
-    assert answer.code == 1
-    assert len(list(tmp_path.rglob("result.json"))) == 1
-    assert answer.err.count(" failed: ") == 2
-    assert "multirun/smoke/two_intervals_local_persistent_" in answer.err
-    assert "Traceback" not in answer.err
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("setting.n_bidder=3",), ("regret=locl",)])

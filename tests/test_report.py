@@ -205,7 +205,7 @@ def test_how_far_a_sweep_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     for name in ("failed", "again", "none"):
         (sweep / name / "checkpoints").mkdir(parents=True)
     for name, digest in (("failed", "failed"), ("again", "an earlier one")):
-        (sweep / name / "failed.json").write_text(json.dumps({"config_hash": digest, "error": "no\nluck"}))
+        (sweep / name / "failed.json").write_text(json.dumps({"config_hash": digest, "error": "no luck"}))
     (sweep / "again" / "checkpoints" / "last.ckpt").touch()
     names = ("failed", "again", "none", "never", "other")
     jobs = {name: {"overrides": [], "config_hash": name} for name in names}

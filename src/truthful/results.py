@@ -22,6 +22,9 @@ RESULT = "result.json"
 JOURNAL = "audit.partial"
 """Finished parts of an audit that was interrupted, in its folder."""
 
+COMMAND = "TRUTHFUL_COMMAND"
+"""In the environment of a sweep's jobs: what was typed to launch them."""
+
 ORIGIN = ("commit", "command", "versions", "hardware", "threads")
 """Keys of `provenance`."""
 
@@ -32,6 +35,7 @@ VOLATILE = frozenset(
         "tags",
         "group",
         "resume",
+        "retry",
         "sweep",
         "recipe.note",
         "trainer.log_every",
@@ -179,7 +183,7 @@ def provenance() -> dict[str, Any]:
     packages = ("torch", "lightning", "hydra-core", "omegaconf", "wandb", "numpy")
     return {
         "commit": _commit(),
-        "command": " ".join(["python", _script(Path(sys.argv[0])), *sys.argv[1:]]),
+        "command": command_line(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
         "hardware": {
             "cpu": _cpu(),
@@ -189,6 +193,11 @@ def provenance() -> dict[str, Any]:
         },
         "threads": torch.get_num_threads(),
     }
+
+
+def command_line() -> str:
+    """What was typed, as far as can be told; jobs of a sweep are told by it."""
+    return os.environ.get(COMMAND) or " ".join(["python", _script(Path(sys.argv[0])), *sys.argv[1:]])
 
 
 def _script(path: Path) -> str:

@@ -50,6 +50,13 @@ class Mechanism(nn.Module, ABC):
         """What was chosen for a setting (reserves, prices, boosts), as plain types, for result.json."""
         return {}
 
+    def exported(self) -> tuple[str, dict[str, Any]] | None:
+        """This rule for a browser: the name of a file in explore/rules, and what it takes (plain types and tensors).
+
+        None where there is no such file. Raises ValueError where there is one that cannot do this.
+        """
+        return None
+
     def surrogate(self) -> Mechanism:
         """A mechanism that computes the same outcomes faster, up to rounding: itself, unless one is known."""
         return self

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from truthful.report.jobs import FAILED, MANIFEST
 from truthful.results import RESULT
+from truthful.sweeps import FAILED, MANIFEST
 
 NEEDED = ("revenue", "revenue_se", "regret", "regret_se", "regret_sum", "regret_p95", "regret_max", "tier", "samples")
 """What a result's audit must say."""
