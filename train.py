@@ -58,6 +58,7 @@ from truthful.results import (
     train_summary,
     write_json,
 )
+from truthful.series import MetricsFile
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -113,7 +114,8 @@ def train_run(composed: DictConfig, run: Run) -> None:
     if recipe["note"] and first.dual.uses_budget and run.config["rmax"].get("start") == recipe["rmax_start"]:
         console.print(f"warning: {recipe['note']}", style="yellow")
     trainer = build_trainer(run, module, console, result)
-    trainer.loggers = loggers = build_loggers(run, result)
+    metrics = MetricsFile(run.folder, [identify(member) for member in members], done)
+    trainer.loggers = loggers = [logging.MetricsLogger(metrics), *build_loggers(run, result)]
     with logging.recorded(loggers):
         for line in filter(None, map(logging.where_to_look, loggers)):
             console.print(line, soft_wrap=True)
@@ -404,17 +406,22 @@ def finish_population(
         raise UserError(f"{len(module.failed)} of {len(members)} members diverged and were given up: {failed}")
 
 
-def describe_run(run: Run) -> dict[str, Any]:
-    """What result.json says that is known before training."""
-    from truthful.console import published_dict
-
-    description = describe_choices(run.config, run.choices, CONF)
-    hashes = {
+def identify(run: Run) -> dict[str, Any]:
+    """What was chosen, and the hashes by which results are put together."""
+    return {
+        **describe_choices(run.config, run.choices, CONF),
         "config_hash": run.hash,
         "recipe_hash": recipe_hash(run.config),
         "method_hash": method_hash(run.config),
     }
-    return {**description, **hashes, **provenance(), "published": published_dict(description)}
+
+
+def describe_run(run: Run) -> dict[str, Any]:
+    """What result.json says that is known before training."""
+    from truthful.console import published_dict
+
+    identity = identify(run)
+    return {**identity, **provenance(), "published": published_dict(identity)}
 
 
 def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "truthful"
 
 LAYERS = [
     {"errors", "shapes", "streams", "schedules", "published", "results", ""},
-    {"ceilings"},
+    {"ceilings", "series", "sweeps"},
     {"report"},
     {"auction"},
     {"laws"},

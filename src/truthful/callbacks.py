@@ -81,6 +81,13 @@ class PeriodicAudit(Callback):
             if known := [ratio for ratio in ratios if ratio is not None]:
                 self.latest["exploitation"] = fmean(known)
             log_audited(trainer.loggers, "held_out", self.latest, pl_module.iteration)
+            if len(pl_module.members) > 1:
+                own = {
+                    f"member_{member.seed}/held_out/{name}": getattr(report, name)
+                    for member, report in zip(members, reports, strict=True)
+                    for name in ("revenue", "regret")
+                }
+                log_metrics(trainer.loggers, own, pl_module.iteration)
             self._warn(trainer, pl_module.iteration)
             first = pl_module.members[0]
             if can_show_allocation(first.setting):

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from truthful.auditing import FLAGS
 from truthful.results import discounted_revenue
+from truthful.series import MetricsFile
 
 if TYPE_CHECKING:
     import wandb
@@ -120,6 +122,28 @@ def wandb_logger(project: str, entity: str | None, mode: str, run: RunInfo) -> W
 def csv_logger(run: RunInfo) -> CSVLogger:
     """A logger to metrics/version_<k>/metrics.csv in the run folder, one version for each session of the run."""
     return CSVLogger(run.folder, name="metrics", flush_logs_every_n_steps=1)
+
+
+class MetricsLogger(Logger):
+    """Keeps the metrics in the run folder, for learning curves of any run.
+
+    Args:
+        file: where.
+    """
+
+    name, version = "metrics", None
+
+    def __init__(self, file: MetricsFile) -> None:
+        super().__init__()
+        self.file = file
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add an entry; the metrics have the iteration among them."""
+        self.file.write(metrics, int(metrics["iteration"]))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """They are in .hydra/config.yaml."""
 
 
 def where_to_look(logger: Logger) -> str | None:
