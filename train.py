@@ -431,7 +431,10 @@ def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, 
     config, choices = run.config, run.choices
     chosen = {name: f"{choices[name]} ({arguments(config[name])})" for name in ("regret", "mechanism", "dual")}
     first = module.members[0]
-    if first.dual.uses_budget:
+    if first.regret.needs_theorem:
+        chosen["regret"] = f"{choices['regret']}: truthful by construction ({first.mechanism.theorem})"
+        del chosen["dual"]
+    elif first.dual.uses_budget:
         chosen["rmax"] = f"{choices['rmax']} ({arguments(config['rmax'])})"
     return {
         **chosen,
