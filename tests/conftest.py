@@ -15,6 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from truthful.data import FixedSample
 from truthful.mechanisms import RegretNet
 from truthful.regret import RegretMode
 from truthful.settings import Setting, UniformBox
@@ -79,8 +80,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return run
 
 
-def start(script: str, *arguments: str, cwd: Path, group: bool = False) -> subprocess.Popen[str]:
-    """Start a root script as its user does; if asked for, in a group of processes of its own."""
+def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start a root script as its user does."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_"))}
     environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(cwd / "no_netrc")}
     return subprocess.Popen(
@@ -90,7 +91,6 @@ def start(script: str, *arguments: str, cwd: Path, group: bool = False) -> subpr
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=group,
     )
 
 
@@ -105,6 +105,17 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def same(one: Path, other: Path) -> bool:
     a, b = weights(one), weights(other)
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture
+def nan_at_iteration_23(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = FixedSample.__call__
+
+    def poisoned(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
+        values, rows = draw(self, iteration)
+        return (values * float("nan") if iteration == 22 else values), rows
+
+    monkeypatch.setattr(FixedSample, "__call__", poisoned)
 
 
 def network(

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "truthful"
 
 LAYERS = [
     {"errors", "shapes", "streams", "schedules", "published", "results", ""},
-    {"ceilings"},
+    {"ceilings", "series", "sweeps"},
     {"report", "study"},
     {"auction"},
     {"laws"},
@@ -128,7 +128,7 @@ print(truthful.audit(mechanism, setting, "fast", 10, 0).regret >= 0)
 
 def test_the_command_line_is_light() -> None:
     heavy = ("torch", "lightning", "wandb", "rich", "matplotlib", "optuna")
-    scripts = "train, evaluate, report, bounds, baselines, explore, study"
+    scripts = "train, evaluate, report, bounds, baselines, explore, dashboard, study"
     program = f"import sys, {scripts}; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

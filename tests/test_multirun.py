@@ -28,7 +28,6 @@ from truthful.sweeps import read_manifest
 
 Cli = Callable[..., Answer]
 TINY = ("iterations=24", "sweep=smoke", *SMALL[:-2])
-IN_PARALLEL = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
 def test_a_multirun_has_a_folder_for_each_job(cli: Cli, tmp_path: Path) -> None:
@@ -219,27 +218,35 @@ def test_that_500_jobs_are_done_is_found_out_without_torch(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(find_spec("joblib") is None, reason="hydra-joblib-launcher is not installed")
-def test_a_killed_parallel_sweep_ends_with_the_same_numbers(tmp_path: Path) -> None:
-    """Kill -9 the command, then it and its workers; the same command finishes, each job once."""
-    command = ("train.py", *TINY, "seed=0,1", "iterations=120", "trainer.checkpoint_every=5", "regret=local")
-    whole = start(*command, "hydra.sweep.dir=whole", *IN_PARALLEL, cwd=tmp_path)
-    assert whole.wait(timeout=240) == 0
-    stopped = (*command, "hydra.sweep.dir=stopped", *IN_PARALLEL)
-    for everything in (False, True):
-        sweep = start(*stopped, cwd=tmp_path, group=True)
-        time.sleep(0.2)
-        while len(list(tmp_path.glob("stopped/*/checkpoints/last.ckpt"))) < 2 and sweep.poll() is None:
-            time.sleep(0.02)
-        (os.killpg if everything else os.kill)(sweep.pid, signal.SIGKILL)
-        sweep.wait()
+def test_a_killed_parallel_sweep_ends_with_the_same_numbers(cli: Cli, tmp_path: Path) -> None:
+    """Kill -9 the command, whose workers live on for a moment; the same command finishes, each job once."""
+    command = ("train.py", *TINY, "seed=0,1", "iterations=100", "trainer.checkpoint_every=5", "regret=local")
+    stopped = (*command, "hydra.sweep.dir=stopped", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    sweep = start(*stopped, cwd=tmp_path)
+    assert cli(*command, "hydra.sweep.dir=whole").code == 0
+    while len(list(tmp_path.glob("stopped/*/checkpoints/last.ckpt"))) < 2 and sweep.poll() is None:
+        time.sleep(0.02)
+    sweep.kill()
+    sweep.wait()
     last = start(*stopped, cwd=tmp_path)
     out, err = last.communicate(timeout=240)
     assert last.returncode == 0, err
     assert "all 2 jobs are finished" in out
-    for one, other in zip(
-        sorted((tmp_path / "whole").glob("a_*")), sorted((tmp_path / "stopped").glob("a_*")), strict=True
-    ):
-        assert same(one, other)
-        assert result(one)["audit"]["regret"] == result(other)["audit"]["regret"]
+    for job in read_manifest(tmp_path / "whole"):
+        other = tmp_path / "stopped" / job.folder.name
+        assert same(job.folder, other)
+        assert result(job.folder)["audit"]["regret"] == result(other)["audit"]["regret"]
         assert (other / "output.log").read_text().count("trained in") == 1
         assert result(other)["command"].endswith("hydra.launcher.n_jobs=2")
+
+
+@pytest.mark.skipif(find_spec("submitit") is None, reason="hydra-submitit-launcher is not installed")
+def test_jobs_run_under_submitit(tmp_path: Path) -> None:
+    arguments = ("hydra/launcher=submitit_local", "regret=local", "setting=a,two_intervals")
+    sweep = start("train.py", *TINY, *arguments, "iterations=3", cwd=tmp_path)
+    out, err = sweep.communicate(timeout=240)
+    assert (sweep.returncode, err) == (1, "train.py: of 2 jobs in multirun/smoke: 1 failed\n")
+    (finished,) = tmp_path.rglob("result.json")
+    assert " ".join(arguments) in json.loads(finished.read_text())["command"]
+    assert f"{finished.parent.relative_to(tmp_path)} finished, revenue 0." in out
+    assert out.count("failed: a local regret") == 2  # when it does, and at the end

@@ -152,6 +152,19 @@ def exploitation(audited: float, training: float) -> float | None:
     return audited / training if training > 0 else None
 
 
+def discounted_revenue(revenue: float, regret_sum: float) -> float:
+    """(√revenue − √regret_sum)², or 0 if regret is larger: one number by which auctions of unequal regrets compare.
+
+    With one bidder a truthful auction earns that much: offer him all outcomes, their prices cut by the share
+    d = √(regret_sum/revenue), and let him choose. He leaves the outcome that he had for one that is cheaper by at most
+    his regret over d, as its smaller discount costs him more than that; so (1 − d)(revenue − regret_sum/d) is left, and
+    this d is the best. With several bidders there are similar theorems, for Bayesian truthfulness, and Rahme, Jelassi
+    and Weinberg (2021) compare auctions by this number. Regret that a search found is a lower bound: then it is no
+    guarantee.
+    """
+    return max(0.0, math.sqrt(max(0.0, revenue)) - math.sqrt(regret_sum)) ** 2
+
+
 WITHIN = 0.1
 """A budget on audited regret counts as met up to this share above it."""
 

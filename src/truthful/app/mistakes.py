@@ -102,7 +102,7 @@ def _quoted(path: str) -> str:
 def _composition_sentence(error: Exception, conf: Path, config_name: str) -> str:
     """What Hydra has to say, in one line, with the name that was probably meant."""
     text = str(error)
-    if missing := re.search(r"Could not find '(?P<group>.+)/(?P<option>[^/']*)'", text):
+    if missing := re.search(r"Could not (?:find|load) '(?P<group>.+)/(?P<option>[^/']*)'", text):
         group, option = missing["group"], missing["option"]
         options = _options(conf, group)
         if group == "hydra/launcher":

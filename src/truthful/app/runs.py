@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 import uuid
@@ -38,8 +39,15 @@ def run_name(choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
 
 
 def run_folder(resume: str | None, choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
-    """Where a run lives: the folder that `resume` names, else outputs/<run name>."""
-    return resume if resume not in (None, "auto") else f"outputs/{run_name(choices, overrides)}"
+    """Where a run lives: the folder that `resume` names, else outputs/<run name>.
+
+    That of a W&B agent is in multirun/<sweep>/ and its name ends with the run's id there: an agent may try the same
+    parameters twice.
+    """
+    if resume not in (None, "auto"):
+        return resume
+    name, sweep = run_name(choices, overrides), os.environ.get("WANDB_SWEEP_ID")
+    return f"multirun/{sweep}/{name}_{os.environ.get('WANDB_RUN_ID')}" if sweep else f"outputs/{name}"
 
 
 def sweep_name(choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
@@ -86,6 +94,12 @@ def register_resolvers() -> None:
     # cached, because Hydra hands the cache on to each job: all of a multirun share its folder
     OmegaConf.register_new_resolver("truthful.sweep_name", sweep_name, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("truthful.evaluation_name", evaluation_name, replace=True)
+
+
+def multirun_name() -> str | None:
+    """The folder name of the multirun that this job belongs to; None for a run of its own."""
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
 
 
 def current_choices() -> dict[str, Any]:

@@ -125,7 +125,7 @@ def read_declaration(arguments: Sequence[str], conf: Path) -> Declaration:
         trials=whole_number(node, "trials", 1, group="study"),
         workers=whole_number(node, "workers", 1, group="study"),
         pruning=None if node["pruning"] is None else _pruning(node["pruning"]),
-        fixed={"logger": "logger=csv"} | fixed | {"audit.seed": f"audit.seed={AUDIT_SEED}"},
+        fixed={"logger": "logger=none"} | fixed | {"audit.seed": f"audit.seed={AUDIT_SEED}"},
         axes=axes,
     )
 

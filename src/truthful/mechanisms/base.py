@@ -31,6 +31,13 @@ class Mechanism(nn.Module, ABC):
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids."""
 
+    def relaxed(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
+        """What training differentiates in place of the outcome: something smooth, where the rule itself is a choice.
+
+        Only mechanisms that need no regret may differ here: audits, results and pictures are of `forward`.
+        """
+        return self.forward(bids)
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the initial parameters. A mechanism without parameters has nothing to draw."""
 

@@ -104,7 +104,8 @@ class RegretMode(nn.Module, ABC):
     """Whether it can use the gradient of the truthful outcome, which then has one."""
     learns: bool = False
     """Whether the search itself learns: then it has parameters, which members of a population cannot share."""
-
+    needs_theorem: bool = False
+    """Whether it looks for no lie at all, and so is for mechanisms in which a theorem says that none pays."""
     follows: bool = False
     """Whether it moves what it stores along the slope there."""
 

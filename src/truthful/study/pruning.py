@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from statistics import median_high, median_low
 from typing import NamedTuple
 
 from truthful.errors import UserError
+from truthful.series import METRICS, read_metrics
 
 
 class Audited(NamedTuple):
@@ -88,15 +88,10 @@ def _at(iteration: int, trials: Sequence[Mapping[int, Audited]]) -> list[Audited
 
 
 def audits(folder: Path) -> dict[int, Audited]:
-    """The held-out audits of a run so far, by iteration, as its csv logger wrote them.
-
-    A half-written line is left out.
-    """
-    found: dict[int, Audited] = {}
-    for path in sorted(folder.glob("metrics/version_*/metrics.csv")):
-        text = path.read_text()
-        for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
-            revenue, regret = row.get("held_out/revenue"), row.get("held_out/regret")
-            if revenue and regret:
-                found[int(float(row["iteration"]))] = Audited(float(revenue), float(regret))
-    return found
+    """The held-out audits of a run so far, by iteration."""
+    path = folder / METRICS
+    entries = [entry for run in read_metrics(path) for entry in run.entries] if path.exists() else []
+    measured = [(entry["iteration"], entry.get("held_out/revenue"), entry.get("held_out/regret")) for entry in entries]
+    return {
+        iteration: Audited(revenue, regret) for iteration, revenue, regret in measured if None not in (revenue, regret)
+    }
