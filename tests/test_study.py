@@ -1,6 +1,5 @@
 """Studies: two objectives, several workers, and nothing lost when they are killed."""
 
-import os
 import random
 import signal
 import threading
@@ -188,14 +187,14 @@ TINY += ("engine=eager", "audit.revenue_samples=null")
 
 @needs_optuna
 def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cli: Cli, tmp_path: Path) -> None:
-    """Two commands at once; kill -9 the first and its run: the second one finishes both trials."""
-    command = ("study.py", *TINY, "iterations=200", "study.trials=2", "study.pruning=null")
+    """Two commands at once; kill -9 the first, whose run lives on for a moment: the second finishes both trials."""
+    command = ("study.py", *TINY, "iterations=300", "study.trials=2", "study.pruning=null")
 
     def checkpoints() -> list[Path]:
         return list(tmp_path.glob("multirun/*/*/checkpoints/last.ckpt"))
 
     (tmp_path / read_declaration(command[1:], CONF).folder).mkdir(parents=True)  # its ends are not tried again
-    one = start(*command, cwd=tmp_path, group=True)
+    one = start(*command, cwd=tmp_path)
     while not list(tmp_path.glob("multirun/*/study.db")):
         assert one.poll() is None, one.communicate()[1]
         time.sleep(0.05)
@@ -203,7 +202,7 @@ def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cl
     while len(checkpoints()) < 1:
         assert one.poll() is None, one.communicate()[1]
         time.sleep(0.01)
-    os.killpg(one.pid, signal.SIGKILL)
+    one.kill()
     one.communicate()
     (folder,) = {path.parent.parent for path in checkpoints()}
     out, err = two.communicate(timeout=300)
@@ -216,7 +215,7 @@ def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cl
     assert list(tmp_path.glob("multirun/*/front.png"))
     assert "python evaluate.py run=[multirun/" in out
     overrides = [entry for entry in TINY if "study" not in entry]
-    fixed = ("regret=probing", "iterations=200", "audit.seed=1000", "hydra.run.dir=alone", "logger=none")
+    fixed = ("regret=probing", "iterations=300", "audit.seed=1000", "hydra.run.dir=alone", "logger=none")
     assert cli("train.py", *overrides, *fixed).code == 0
     assert same(folder, tmp_path / "alone")
     assert result(folder)["config_hash"] == result(tmp_path / "alone")["config_hash"]

@@ -91,7 +91,8 @@ def audits(folder: Path) -> dict[int, Audited]:
     """The held-out audits of a run so far, by iteration."""
     path = folder / METRICS
     entries = [entry for run in read_metrics(path) for entry in run.entries] if path.exists() else []
-    measured = [(entry["iteration"], entry.get("held_out/revenue"), entry.get("held_out/regret")) for entry in entries]
     return {
-        iteration: Audited(revenue, regret) for iteration, revenue, regret in measured if None not in (revenue, regret)
+        entry["iteration"]: Audited(entry["held_out/revenue"], entry["held_out/regret"])
+        for entry in entries
+        if None not in (entry.get("held_out/revenue"), entry.get("held_out/regret"))
     }
