@@ -34,6 +34,7 @@ VOLATILE = frozenset(
         "resume",
         "sweep",
         "recipe.note",
+        "trainer.devices",
         "trainer.log_every",
         "trainer.checkpoint_every",
         "trainer.audit_every",
@@ -139,6 +140,7 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "engine": checkpoint["engine"]["name"],
         "threads": checkpoint["engine"]["threads"],
         "population": checkpoint["engine"]["population"],
+        "devices": checkpoint["engine"].get("devices", 1),
         "seconds_per_iteration": median(clock["iteration_seconds"]),
     }
 
