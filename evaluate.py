@@ -29,6 +29,7 @@ from truthful.app import (
     check_split,
     current_choices,
     describe_choices,
+    multirun_name,
     pin_data,
     plain,
     run_script,
@@ -185,8 +186,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
     if checkpoint is None:
         result |= {"exact_revenue": source.mechanism.exact_revenue(setting), "fitted": source.mechanism.fitted}
     loggers = build_loggers(config, source, result, folder)
-    succeeded = False
-    try:
+    with logging.recorded(loggers):
         with show_audit_progress(console) as progress:
             try:
                 report = audit(
@@ -206,14 +206,11 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         write_json(folder / RESULT, result)
         report.save_misreports(folder / "misreports.npz")
         pictures = save_pictures(report, source.mechanism, setting, folder)
-        logging.log_audit(loggers, result["audit"], pictures, iteration=0)
+        logging.log_audit(loggers, result, pictures, iteration=0)
         show_result(console, result, setting.optimal_revenue)
         written = ", ".join([RESULT, "misreports.npz", *(path.name for path in pictures.values())])
         console.print(f"audited in {report.seconds:.0f} s; {shown(folder)} has {written}", soft_wrap=True)
         (folder / JOURNAL).unlink(missing_ok=True)
-        succeeded = True
-    finally:
-        logging.finish(loggers, failed=not succeeded)
 
 
 def build_loggers(config: dict[str, Any], source: Source, result: dict[str, Any], folder: Path) -> list[Logger]:
@@ -226,8 +223,9 @@ def build_loggers(config: dict[str, Any], source: Source, result: dict[str, Any]
         folder=folder,
         name=folder.name,
         identifier=config_hash({"folder": str(folder), "hash": result["config_hash"]})[:12],
-        tags=[source.choices["setting"], source.choices["mechanism"], "evaluation"],
-        group=None,
+        job="evaluate",
+        tags=[source.choices[key] for key in ("setting", "regret", "mechanism") if source.choices.get(key)],
+        group=multirun_name(),
         config={**short, **{key: result[key] for key in ("config_hash", *ORIGIN)}, "cfg": source.config},
     )
     return [build(config["logger"], name, run=info) for name in config["logger"]]

@@ -21,17 +21,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from truthful.app import (
     INTERRUPTED,
     Run,
+    alone_in,
     answer_mistakes,
     audited_budget,
     build,
     build_mechanism,
     check_keys,
     describe_choices,
+    multirun_name,
     open_run,
     run_script,
     save_configuration,
@@ -55,6 +58,7 @@ from truthful.results import (
     train_summary,
     write_json,
 )
+from truthful.series import MetricsFile
 
 if TYPE_CHECKING:
     from lightning import Callback, Trainer
@@ -77,7 +81,12 @@ TRAIN_ALONG = "--train-along"
 def train(composed: DictConfig) -> None:
     """Compose, build, fit, audit, write result.json."""
     check_keys(composed, CONF, "config")
-    run = open_run(composed)
+    with alone_in(Path(HydraConfig.get().runtime.output_dir)):
+        train_run(composed, open_run(composed))
+
+
+def train_run(composed: DictConfig, run: Run) -> None:
+    """What is left to do of a run, in its folder."""
     if (run.folder / RESULT).exists():
         if not run.started or read_json(run.folder / RESULT).get("config_hash") != run.hash:
             raise UserError(f"{run.shown_folder / RESULT} belongs to another configuration; choose another folder")
@@ -108,9 +117,9 @@ def train(composed: DictConfig) -> None:
     if recipe["note"] and first.dual.uses_budget and run.config["rmax"].get("start") == recipe["rmax_start"]:
         console.print(f"warning: {recipe['note']}", style="yellow")
     trainer = build_trainer(run, module, console, result)
-    trainer.loggers = loggers = build_loggers(run, result)
-    succeeded = False
-    try:
+    metrics = MetricsFile(run.folder, [identify(member) for member in members], done)
+    trainer.loggers = loggers = [logging.MetricsLogger(metrics), *build_loggers(run, result)]
+    with logging.recorded(loggers):
         for line in filter(None, map(logging.where_to_look, loggers)):
             console.print(line, soft_wrap=True)
         if not run.started:
@@ -124,9 +133,6 @@ def train(composed: DictConfig) -> None:
         else:
             module.restore(checkpoint)
             finish_population(run, members, module, result, loggers, console)
-        succeeded = True
-    finally:
-        logging.finish(loggers, failed=not succeeded)
 
 
 def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
@@ -265,8 +271,9 @@ def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
         folder=run.folder,
         name=run.folder.name,
         identifier=run.identifier,
+        job="train",
         tags=[run.choices["setting"], run.choices["regret"], *run.config["tags"]],
-        group=run.config["group"],
+        group=run.config["group"] or multirun_name(),
         config={**short, **numbers, **facts, "cfg": run.config},
     )
     return [build(run.config["logger"], name, run=info) for name in run.config["logger"]]
@@ -386,7 +393,7 @@ def finish(
     write_json(run.folder / RESULT, result)
     (run.folder / JOURNAL).unlink(missing_ok=True)
     pictures = save_pictures(report, module.mechanism, module.setting, run.folder)
-    logging.log_audit(loggers, result["audit"], pictures, module.iterations)
+    logging.log_audit(loggers, result, pictures, module.iterations)
     show_result(console, result, module.setting.optimal_revenue)
     console.print(f"trained in {result['train']['seconds']:.0f} s, audited in {report.seconds:.0f} s", soft_wrap=True)
     console.print(f"everything is in {run.shown_folder}: {RESULT}, {CHECKPOINT}", soft_wrap=True)
@@ -437,17 +444,22 @@ def finish_population(
         raise UserError(f"{len(module.failed)} of {len(members)} members diverged and were given up: {failed}")
 
 
-def describe_run(run: Run) -> dict[str, Any]:
-    """What result.json says that is known before training."""
-    from truthful.console import published_dict
-
-    description = describe_choices(run.config, run.choices, CONF)
-    hashes = {
+def identify(run: Run) -> dict[str, Any]:
+    """What was chosen, and the hashes by which results are put together."""
+    return {
+        **describe_choices(run.config, run.choices, CONF),
         "config_hash": run.hash,
         "recipe_hash": recipe_hash(run.config),
         "method_hash": method_hash(run.config),
     }
-    return {**description, **hashes, **provenance(), "published": published_dict(description)}
+
+
+def describe_run(run: Run) -> dict[str, Any]:
+    """What result.json says that is known before training."""
+    from truthful.console import published_dict
+
+    identity = identify(run)
+    return {**identity, **provenance(), "published": published_dict(identity)}
 
 
 def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, str]:
@@ -457,7 +469,10 @@ def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, 
     config, choices = run.config, run.choices
     chosen = {name: f"{choices[name]} ({arguments(config[name])})" for name in ("regret", "mechanism", "dual")}
     first = module.members[0]
-    if first.dual.uses_budget:
+    if first.regret.needs_theorem:
+        chosen["regret"] = f"{choices['regret']}: truthful by construction ({first.mechanism.theorem})"
+        del chosen["dual"]
+    elif first.dual.uses_budget:
         chosen["rmax"] = f"{choices['rmax']} ({arguments(config['rmax'])})"
     return {
         **chosen,

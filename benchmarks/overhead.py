@@ -59,7 +59,7 @@ def trained(config: dict[str, Any], engine: Engine) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), config, {}, "", False, "")
         trainer = build_trainer(run, module, QUIET, provenance())
-        trainer.loggers = [csv_logger(RunInfo(run.folder, "benchmark", "benchmark", [], None, {}))]
+        trainer.loggers = [csv_logger(RunInfo(run.folder, "benchmark", "benchmark", "train", [], None, {}))]
         trainer.fit(module)
     return sum(module.iteration_seconds) / len(module.iteration_seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from truthful.data import FixedSample
 from truthful.mechanisms import RegretNet
 from truthful.regret import RegretMode
 from truthful.settings import Setting, UniformBox
@@ -58,10 +60,12 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         import baselines
         import bounds
         import evaluate
+        import explore
         import train
         from truthful.app import run_script
 
-        module = {"train.py": train, "evaluate.py": evaluate, "bounds.py": bounds, "baselines.py": baselines}[script]
+        modules = (train, evaluate, bounds, baselines, explore)
+        module = {f"{module.__name__}.py": module for module in modules}[script]
         monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments])
         config = "config" if script == "train.py" else script.removesuffix(".py")
         code = 0
@@ -88,6 +92,30 @@ def start(script: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture
+def nan_at_iteration_23(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = FixedSample.__call__
+
+    def poisoned(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
+        values, rows = draw(self, iteration)
+        return (values * float("nan") if iteration == 22 else values), rows
+
+    monkeypatch.setattr(FixedSample, "__call__", poisoned)
 
 
 def network(

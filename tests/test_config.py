@@ -112,16 +112,6 @@ def test_experiments_name_the_command_that_runs_them() -> None:
         assert file.read_text().splitlines()[1] == f"# python train.py experiment={file.stem}"
 
 
-@pytest.mark.parametrize("file", sorted((CONF.parent / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_point_of_a_sweep_composes(file: Path) -> None:
-    assert file.read_text().startswith("# ")
-    sweep = plain(OmegaConf.create(yaml.safe_load(file.read_text().split("command:")[0])))
-    assert (sweep["program"], sweep["method"]) == ("train.py", "grid")
-    axes = [[f"{key}={value}" for value in axis["values"]] for key, axis in sweep["parameters"].items()]
-    for point in itertools.product(*axes):
-        composed(*point)
-
-
 GRIDS = sorted((CONF / "sweep").glob("*.yaml"), key=lambda path: path.stem)
 
 
@@ -129,7 +119,7 @@ GRIDS = sorted((CONF / "sweep").glob("*.yaml"), key=lambda path: path.stem)
 def test_a_job_of_a_sweep_is_the_run_that_its_overrides_give_alone(file: Path) -> None:
     assert file.read_text().splitlines()[1] == f"# python train.py sweep={file.stem}"
     sweep = plain(OmegaConf.create(yaml.safe_load(file.read_text())))
-    assert (sweep["resume"], sweep["hydra"]["mode"]) == ("auto", "MULTIRUN")
+    assert sweep["hydra"]["mode"] == "MULTIRUN"
     own = [
         f"{key}={value}"
         for key, value in flatten({k: v for k, v in sweep.items() if k not in ("defaults", "hydra")}).items()

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "truthful"
 
 LAYERS = [
     {"errors", "shapes", "streams", "schedules", "published", "results", ""},
-    {"ceilings"},
+    {"ceilings", "series", "sweeps"},
     {"report"},
     {"auction"},
     {"laws"},
@@ -25,6 +25,7 @@ LAYERS = [
     {"auditing", "iteration"},
     {"population"},
     {"console", "audit_plots"},
+    {"explore"},
     {"loop"},
     {"training"},
     {"population_training"},
@@ -128,6 +129,7 @@ print(truthful.audit(mechanism, setting, "fast", 10, 0).regret >= 0)
 
 def test_the_command_line_is_light() -> None:
     heavy = ("torch", "lightning", "wandb", "rich", "matplotlib")
-    program = f"import sys, train, evaluate, report, bounds, baselines; print([m for m in {heavy} if m in sys.modules])"
+    scripts = "train, evaluate, report, bounds, baselines, explore, dashboard"
+    program = f"import sys, {scripts}; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

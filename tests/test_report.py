@@ -5,17 +5,37 @@ import csv
 import io
 import json
 import math
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import report
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SMALL, Answer
 from truthful.ceilings import best_truthful, named_bounds
 from truthful.published import TABLE_1
-from truthful.report import equal_regret, find_cards, frontiers, known_table, make_rows, markdown, results_table
+from truthful.report import (
+    FORMATS,
+    equal_regret,
+    find_cards,
+    find_learning,
+    frontiers,
+    known_table,
+    make_rows,
+    markdown,
+    results_table,
+)
+from truthful.report.choices import differing
+from truthful.report.equal_regret import Frontier
+from truthful.report.latex import escaped
 from truthful.report.rendering import between_marks
+from truthful.report.terminal import for_width
+from truthful.series import METRICS, MetricsFile, read_metrics
 
 BOUNDS = named_bounds(ROOT / "results" / "bounds")
 BEST = best_truthful(ROOT / "results" / "baselines")
@@ -121,20 +141,175 @@ def test_other_recipes_and_audits_are_rows_of_their_own(tmp_path: Path) -> None:
     write(tmp_path / "one", "local", 0, 1e-4)
     write(tmp_path / "two", "local", 1, 2e-4)
     write(tmp_path / "three", "local", 0, 1e-4, samples=50)
-    rows = rows_of(tmp_path)
-    methods = sorted(row["method"][1] for row in results_table(rows).rows[:3])
-    assert methods == ["local rmax.end=0.0001", "local rmax.end=0.0001", "local rmax.end=0.0002"]
+    table = results_table(rows_of(tmp_path))
+    assert [row["rmax.end"] for row in table.rows[:3]] == [(1e-4, "0.0001"), (1e-4, "0.0001"), (2e-4, "0.0002")]
+    assert list(table.columns)[:4] == ["setting", "method", "rmax.end", "seeds"]
     old = [CARD, CARD | {"config_hash": "another", "seed": 1}]
     for k, content in enumerate(old):
         (tmp_path / f"{k}.json").write_text(json.dumps(content))
     assert [len(row.cards) for row in rows_of(tmp_path / "0.json", tmp_path / "1.json")] == [1, 1]
 
 
+def test_a_choice_of_a_group_stands_for_the_keys_that_follow_from_it() -> None:
+    adam = {"optimizer": "adam", "optimizer.lr": 1e-3, "optimizer.eps": 1e-7, "depth": 2.0, "recipe": "local"}
+    soap = adam | {"optimizer": "soap", "optimizer.lr": 3e-3}
+    del soap["optimizer.eps"]
+    assert differing([adam, soap, adam | {"depth": 2}]) == ["optimizer"]
+    assert differing([adam, soap, soap | {"optimizer.lr": 1e-2}]) == ["optimizer", "optimizer.lr"]
+    assert differing([adam, adam | {"recipe": "standard", "depth": 3.0}]) == ["recipe"]
+    early = {"depth": 2, "regret": "local"}
+    assert differing([adam, early]) == []  # what is not told is no difference
+
+
+def test_rows_are_sorted_and_columns_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k, revenue in enumerate((0.9, 0.7, 0.8)):
+        write(tmp_path / str(k), "local", end=(k + 1) * 1e-4, revenue=revenue, regret=0.001 * k)
+    command = [str(tmp_path), "--sort", "revenue", "--columns", "revenue,rmax.end,dual", "--format", "csv"]
+    report.main(command)
+    table = cells(capsys.readouterr().out)
+    assert list(table[0]) == ["revenue", "rmax.end", "dual"]  # chosen, though it is the same everywhere
+    numbers = [float(row["revenue"]) for row in table]
+    assert numbers == sorted([0.9, 0.7, 0.8, *(TABLE_1["a", name].revenue for name in ("standard", "local"))])
+    assert (table[0]["rmax.end"], table[0]["dual"]) == ("0.0002", CARD["dual"])
+    with pytest.raises(SystemExit):
+        report.main([str(tmp_path), "--sort", "revenu", "--frontier", str(tmp_path / "never.png")])
+    assert "no column 'revenu'; did you mean revenue?" in capsys.readouterr().err
+    assert not (tmp_path / "never.png").exists()
+
+
+@pytest.mark.parametrize("width", [100, 200])
+def test_a_table_is_not_wider_than_the_terminal(width: int) -> None:
+    text = for_width(results_table(rows_of(ROOT / "results" / "table1", ROOT / "results" / "frontier")), width)
+    assert width - 30 < max(map(len, text.splitlines())) <= width
+    assert "Left out for want of room (--columns to choose): speed_up" in text
+    assert "10,000" in text  # the number of profiles tells two rows apart and stays
+
+
+def test_latex_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "run", "local_persistent", revenue=0.87, revenue_se=0.004)
+    report.main([str(tmp_path), "--format", "latex", "--columns", "setting,method,revenue,samples,ceiling"])
+    lines = capsys.readouterr().out.splitlines()
+    first = next(k for k, line in enumerate(lines) if not line.startswith("%"))
+    assert lines[first:][:2] == [r"\begin{tabular}{llrrr}", r"\toprule"]
+    row = r"a & local\_persistent & $0.8700 \pm 0.0040$ & $10{,}000$ & $\geq 0.8736$, $\leq 0.8784$ \\"
+    assert lines[first + 4] == row.replace("10{,}000", f"{CARD['audit']['samples']:,}".replace(",", "{,}"))
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+    assert escaped("8e-5") == r"$8 \cdot 10^{-5}$"
+    assert escaped("a_b 50% & {x} -") == r"a\_b 50\% \& \{x\} -"
+
+
+def test_how_far_a_sweep_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = tmp_path / "multirun" / "mine"
+    content = write(sweep / "done", "local")
+    write(sweep / "other", "local", end=1e-3)
+    for name in ("failed", "again", "none"):
+        (sweep / name / "checkpoints").mkdir(parents=True)
+    for name, digest in (("failed", "failed"), ("again", "an earlier one")):
+        (sweep / name / "failed.json").write_text(json.dumps({"config_hash": digest, "error": "no luck"}))
+    (sweep / "again" / "checkpoints" / "last.ckpt").touch()
+    names = ("failed", "again", "none", "never", "other")
+    jobs = {name: {"overrides": [], "config_hash": name} for name in names}
+    jobs["done"] = {"overrides": [], "config_hash": content["config_hash"]}
+    (sweep / "manifest.json").write_text(json.dumps({"format": 1, "command": "python train.py", "jobs": jobs}))
+    (tmp_path / "manifest.json").write_text('{"format": 1, "jo')
+    report.main([str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert f"6 jobs in {sweep}: 1 finished, 1 failed, 1 begun, 3 not begun\n  failed: failed: no luck\n" in out
+    assert out.endswith("\n  begun: again\n  not begun: none, never, other\n")
+    assert err.count("\n") == 1
+    assert "other/result.json: of another configuration than manifest.json has for this job" in err
+    for name in ("done", "other"):
+        (sweep / name / "result.json").unlink()
+    report.main([str(sweep), "--format", "csv", "--sort", "revenue"])
+    out, err = capsys.readouterr()
+    assert cells(out) == []
+    assert "0 finished, 1 failed, 1 begun, 4 not begun" in err
+
+
+def test_metrics_have_every_iteration_once(tmp_path: Path) -> None:
+    runs = [{"setting": "a", "seed": 0}]
+    first = MetricsFile(tmp_path, runs, done=0)
+    assert not (tmp_path / METRICS).exists()
+    for iteration in (10, 20, 30):
+        first.write({"revenue": iteration / 100, "regret": math.nan}, iteration)
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('{"iteration": 4')  # killed
+    assert [entry["iteration"] for entry in read_metrics(tmp_path / METRICS)[0].entries] == [10, 20, 30]
+    second = MetricsFile(tmp_path, runs, done=20)
+    second.write({"revenue": 0.4}, 30)
+    (series,) = read_metrics(tmp_path / METRICS)
+    assert series.run == runs[0]
+    assert [(entry["iteration"], entry["revenue"]) for entry in series.entries] == [(10, 0.1), (20, 0.2), (30, 0.4)]
+    assert series.entries[0]["regret"] is None
+
+
+def test_curves_are_means_over_seeds(tmp_path: Path) -> None:
+    for seed, end in enumerate((1e-4, 1e-4, 1e-3)):
+        choices = {"regret_mode": "local", "experiment": None, "seed": seed, "rmax": {"end": end}}
+        content = CARD | choices | {"recipe_hash": str(end)}
+        file = MetricsFile(tmp_path / str(seed), [content], done=0)
+        for k in range(1, 1001 if seed == 0 else 501):
+            file.write({"revenue": seed + k / 1000}, 10 * k)
+    one, other = find_learning([tmp_path, tmp_path / "0"])
+    assert [(one.label, len(one.runs)), (other.label, len(other.runs))] == [
+        ("local rmax.end=0.0001", 2),
+        ("local rmax.end=0.001", 1),
+    ]
+    curve = one.curve("revenue")
+    assert (len(curve), curve[0], curve[-1].error) == (100, (55.0, pytest.approx(0.5055), 0.5), 0.0)
+    assert curve[-1].mean == pytest.approx(0.9955)  # of the seed that has come so far
+    assert one.curve("rmax") == []
+
+
+def test_every_run_leaves_curves_and_its_configuration(
+    cli: Callable[..., Answer], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small = ("engine=eager", "regret=local", "iterations=20", *SMALL)
+    vary = ("population=2", "vary={rmax.end:[1e-4,1e-3]}", "trainer.exploitation=null")
+    answer = cli("train.py", *small, *vary, "setting.high=2.0", "hydra.run.dir=population")
+    assert answer.code == 0, answer.err
+    report.main(["population", "--curves", "curves.png", "--columns", "setting,rmax.end,optimizer.lr,seeds"])
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert [line.split() for line in out.splitlines()[-2:]] == [
+        ["a,", "high=2", "0.0001", "0.001", "1"],
+        ["a,", "high=2", "0.001", "0.001", "1"],
+    ]
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    low, high = find_learning([tmp_path])
+    assert (low.label, high.label) == ("local rmax.end=0.0001", "local rmax.end=0.001")
+    assert [point.iteration for point in low.curve("revenue")] == [5, 10, 15, 20]
+    assert [point.iteration for point in low.curve("held_out/regret")] == [10]
+    assert low.curve("rmax")[-1].mean < high.curve("rmax")[-1].mean
+    with pytest.raises(SystemExit):
+        report.main([str(ROOT / "results" / "table1"), "--curves", "never.png"])
+    assert "there is no metrics.jsonl of a run in" in capfd.readouterr().err
+
+
+def test_a_thousand_results_take_seconds(tmp_path: Path) -> None:
+    content = json.loads((ROOT / "results" / "table1" / "a-probing-0.json").read_text())
+    config = {key: {f"key_{k}": float(k) for k in range(8)} for key in ("mechanism", "dual", "optimizer", "data")}
+    choices = dict.fromkeys(config, "same")
+    for k in range(1000):
+        depth, rate, seed = k // 50, float(k // 5 % 10), k % 5
+        own = config | {"depth": depth, "optimizer": {"lr": rate}}
+        telling = {"config": own, "choices": choices, "seed": seed, "recipe_hash": f"{depth} {rate}"}
+        (tmp_path / str(k)).mkdir()
+        (tmp_path / str(k) / "result.json").write_text(json.dumps(content | telling))
+    heavy = ("torch", "matplotlib", "hydra", "omegaconf", "lightning", "rich", "numpy")
+    program = f"import sys; sys.modules |= dict.fromkeys({heavy}); import report; report.main([{str(tmp_path)!r}])"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert answer.stdout.count("probing") == 200
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5  # of CPU, the machine may be busy
+
+
 def test_all_committed_cards_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
-    for form in ("terminal", "markdown", "csv"):
+    for form in FORMATS:
         report.main([str(ROOT / "results"), str(ROOT / "results" / "fast_a"), "--format", form])
         out, err = capsys.readouterr()
-        assert "fast_a" in out
+        assert "fast_a" in out.replace("\\_", "_")
         assert "step.json: not the result" in err
 
 
@@ -155,7 +330,10 @@ def test_revenue_at_equal_regret_is_interpolated_and_never_extrapolated(tmp_path
     assert [local.revenue_at(regret) for regret in (0.0001, 0.002)] == [None, None]
     table = equal_regret([local, standard])
     by_method = {row["method"][1]: row for row in table.rows}
-    assert by_method["standard"]["local"][1] == "not bracketed"
+    assert "standard" not in by_method
+    assert "Left out: 1 with one budget only." in table.heading[0]
+    low = Frontier("a", "low", (local.rows[0], replace(local.rows[0])))
+    assert equal_regret([low]).rows[0]["local"] == (None, "not bracketed")
     revenue = local.revenue_at(TABLE_1["a", "local"].regret)
     assert revenue is not None
     assert by_method["local"]["local"][0] == revenue[0]

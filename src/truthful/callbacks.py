@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from truthful import checkpoints
 from truthful.auditing import audit
 from truthful.console import SECONDS_BETWEEN_LINES
-from truthful.logging import log_image, log_metrics
+from truthful.logging import alert, log_audited, log_image, log_metrics
 from truthful.loop import TrainingDiverged, TrainingLoop
 from truthful.plots import can_show_allocation, save_allocation
 from truthful.results import CHECKPOINT, exploitation
@@ -80,25 +80,32 @@ class PeriodicAudit(Callback):
             ratios = [exploitation(report.regret_sum, own) for report, own in zip(reports, seen, strict=True)]
             if known := [ratio for ratio in ratios if ratio is not None]:
                 self.latest["exploitation"] = fmean(known)
-            metrics = {f"held_out/{name}": number for name, number in self.latest.items()}
-            log_metrics(trainer.loggers, metrics, pl_module.iteration)
-            self._warn(pl_module.iteration)
+            log_audited(trainer.loggers, "held_out", self.latest, pl_module.iteration)
+            if len(pl_module.members) > 1:
+                own = {
+                    f"member_{member.seed}/held_out/{name}": getattr(report, name)
+                    for member, report in zip(members, reports, strict=True)
+                    for name in ("revenue", "regret")
+                }
+                log_metrics(trainer.loggers, own, pl_module.iteration)
+            self._warn(trainer, pl_module.iteration)
             first = pl_module.members[0]
             if can_show_allocation(first.setting):
                 path = self.pictures / "allocation.png"
                 save_allocation(first.mechanism, first.setting, path)
                 log_image(trainer.loggers, "allocation", path, pl_module.iteration)
 
-    def _warn(self, iteration: int) -> None:
+    def _warn(self, trainer: L.Trainer, iteration: int) -> None:
         ratio = self.latest.get("exploitation", 0.0)
         if self.limit is None or ratio <= self.limit or self._warned:
             return
         self._warned = True
-        warnings.warn(
+        sentence = (
             f"the training search is being exploited: the audit finds {ratio:.1f} times the regret that training sees "
-            f"(iteration {iteration}); compare and choose by audited numbers only",
-            stacklevel=1,
+            f"(iteration {iteration}); compare and choose by audited numbers only"
         )
+        warnings.warn(sentence, stacklevel=1)
+        alert(trainer.loggers, "training search exploited", sentence)
 
 
 class Checkpoints(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -19,3 +20,18 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(
         (key for key in known if difflib.SequenceMatcher(None, last, key.rpartition(".")[2]).ratio() > 0.84), None
     )
+
+
+def one_line(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, OSError):
+        return _os_line(error)
+    text = str(error)
+    if interpolation := re.search(r"Interpolation key '([^']+)' not found", text):
+        return f"the configuration refers to {interpolation[1]!r}, which does not exist"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _os_line(error: OSError) -> str:
+    verb = "find" if isinstance(error, FileNotFoundError) else "write to"
+    return f"cannot {verb} {error.filename!r}: {error.strerror}" if error.filename else str(error)

@@ -125,7 +125,7 @@ class Iteration(nn.Module):
         regret_mode = self.regret
         if regret_mode.starts_at_truth:
             values = values.detach().requires_grad_()
-        truthful = self.mechanism(values)
+        truthful = self.mechanism.relaxed(values)
         misreport = (
             begun[0] if regret_mode.staged else regret_mode.find(self.mechanism, self.setting, values, begun, truthful)
         )

@@ -7,15 +7,33 @@ from __future__ import annotations
 
 import netrc
 import os
-from collections.abc import Sequence
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import urlparse
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from truthful.auditing import FLAGS
+from truthful.results import discounted_revenue
+from truthful.series import MetricsFile
+
+if TYPE_CHECKING:
+    import wandb
+
+FORMER_HOSTS = {"api.forge.coreweave.com": "api.wandb.ai"}
+"""W&B has moved; keys under the name that a server had before are still good."""
+HELPERS = ("iteration", "trainer/global_step")
+"""Logged, but not worth a chart."""
+SUMMARIES = {"iterations_per_second": "mean", "gradient_norm": "max", "held_out/exploitation": "max"}
+"""What the table of runs has of a metric, where that is not its last entry. Never the smallest regret: before it has
+learned to sell, an auction has none."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +44,33 @@ class RunInfo:
     name: str
     identifier: str
     """The same for every session of one run, so that a resumed run goes on in the same place."""
+    job: str
+    """What is done: train or evaluate."""
     tags: Sequence[str]
     group: str | None
+    """What runs are together: the name of their sweep, say."""
     config: dict[str, Any]
     """The short choices at the top level, the full configuration under `cfg`."""
 
 
-def wandb_logger(project: str, entity: str | None, mode: str, run: RunInfo) -> WandbLogger:
+class WandbRun(WandbLogger):
+    """A run of Weights & Biases, and what audits of this session found."""
+
+    def __init__(self, experiment: wandb.Run) -> None:
+        super().__init__(experiment=experiment)
+        self.audits: list[list[Any]] = []
+        """One row an audit, as in PLANE."""
+
+
+PLANE = ("profiles", "iteration", "regret", "revenue")
+"""Columns of the table behind the revenue-regret plane."""
+
+
+def wandb_logger(project: str, entity: str | None, mode: str, run: RunInfo) -> WandbRun:
     """A logger to Weights & Biases.
 
     Args:
-        project, entity: where the run goes.
+        project, entity: where the run goes; an agent of a W&B sweep has decided that already.
         mode: `online`; `offline`; or `auto`, which is WANDB_MODE if that is set, online if there is a key, and
             offline otherwise.
         run: the run.
@@ -46,27 +80,28 @@ def wandb_logger(project: str, entity: str | None, mode: str, run: RunInfo) -> W
     """
     if mode not in ("auto", "online", "offline"):
         raise ValueError(f"logger.wandb.mode must be auto, online or offline, got {mode!r}")
-    has_key = _has_key()
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
-    if mode == "online" and not has_key:
-        raise ValueError(
-            "logger.wandb.mode=online needs a W&B key and none was found: run `wandb login`, set WANDB_API_KEY, or "
-            "use logger.wandb.mode=offline"
-        )
     try:
         import wandb
     except ImportError:
         raise ValueError("logger=wandb needs the package wandb; install it, or use logger=csv or logger=none") from None
+    key = _has_key()
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if key else "offline")
+    if mode == "online" and not key:
+        raise ValueError(
+            "logger.wandb.mode=online needs a W&B key and none was found: run `wandb login`, set WANDB_API_KEY, or "
+            "use logger.wandb.mode=offline"
+        )
+    place: dict[str, Any] = {"project": project, "entity": entity}
+    place["id"] = os.environ.get("WANDB_RUN_ID", run.identifier)
     try:
         experiment = wandb.init(
-            project=project,
-            entity=entity,
+            **({} if "WANDB_SWEEP_ID" in os.environ else place),
             mode=cast("Any", mode),
             dir=Path.cwd(),
-            id=os.environ.get("WANDB_RUN_ID", run.identifier),
             resume="allow" if mode == "online" else None,
             name=run.name,
+            job_type=run.job,
             tags=list(run.tags),
             group=run.group,
             config=run.config,
@@ -76,15 +111,39 @@ def wandb_logger(project: str, entity: str | None, mode: str, run: RunInfo) -> W
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"W&B could not start ({reason}); use logger.wandb.mode=offline or logger=csv") from error
-    experiment.define_metric("iteration")
+    for helper in HELPERS:
+        experiment.define_metric(helper, hidden=True)
     experiment.define_metric("*", step_metric="iteration")
-    experiment.define_metric("revenue", step_metric="iteration", summary="last")
-    return WandbLogger(experiment=experiment)
+    for name, summary in SUMMARIES.items():
+        experiment.define_metric(name, step_metric="iteration", summary=summary)
+    return WandbRun(experiment)
 
 
 def csv_logger(run: RunInfo) -> CSVLogger:
     """A logger to metrics/version_<k>/metrics.csv in the run folder, one version for each session of the run."""
     return CSVLogger(run.folder, name="metrics", flush_logs_every_n_steps=1)
+
+
+class MetricsLogger(Logger):
+    """Keeps the metrics in the run folder, for learning curves of any run.
+
+    Args:
+        file: where.
+    """
+
+    name, version = "metrics", None
+
+    def __init__(self, file: MetricsFile) -> None:
+        super().__init__()
+        self.file = file
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add an entry; the metrics have the iteration among them."""
+        self.file.write(metrics, int(metrics["iteration"]))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """They are in .hydra/config.yaml."""
 
 
 def where_to_look(logger: Logger) -> str | None:
@@ -112,7 +171,8 @@ def log_image(loggers: Sequence[Logger], key: str, path: Path, iteration: int) -
         if isinstance(logger, WandbLogger):
             import wandb
 
-            logger.experiment.log({key: wandb.Image(str(path)), "iteration": iteration})
+            picture = wandb.Image(str(path), caption=f"iteration {iteration}")
+            logger.experiment.log({key: picture, "iteration": iteration})
 
 
 def log_table(loggers: Sequence[Logger], key: str, columns: list[str], rows: list[list[Any]]) -> None:
@@ -122,39 +182,113 @@ def log_table(loggers: Sequence[Logger], key: str, columns: list[str], rows: lis
             logger.log_table(key, columns=columns, data=rows)
 
 
-def log_audit(loggers: Sequence[Logger], audit: dict[str, Any], pictures: dict[str, Path], iteration: int) -> None:
-    """Send what an audit says to every logger: numbers under `audit/`, a table of them, pictures, flags.
+def log_audited(loggers: Sequence[Logger], profiles: str, audit: dict[str, float], iteration: int) -> None:
+    """Send an audit's numbers to every logger, and where it stands in the plane of revenue and regret.
 
     Args:
         loggers: where to.
-        audit: the report as plain types.
+        profiles: on which ones: `held_out` during training, `audit` after it. The numbers have this prefix.
+        audit: its numbers by name, among them `revenue`, `regret` and `regret_sum`; `discounted_revenue` is added.
+        iteration: how far training is.
+    """
+    numbers = {**audit, "discounted_revenue": discounted_revenue(audit["revenue"], audit["regret_sum"])}
+    log_metrics(loggers, {f"{profiles}/{name}": number for name, number in numbers.items()}, iteration)
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            import wandb
+
+            logger.audits.append([profiles, iteration, audit["regret"], audit["revenue"]])
+            table = wandb.Table(columns=list(PLANE), data=list(logger.audits))
+            chart = wandb.plot.scatter(table, "regret", "revenue", title="revenue against audited regret")
+            logger.experiment.log({"audit/revenue_regret": chart, "iteration": iteration})
+
+
+def log_audit(loggers: Sequence[Logger], result: dict[str, Any], pictures: dict[str, Path], iteration: int) -> None:
+    """Send what the final audit says to every logger: numbers, a table of them, flags, pictures, the budget.
+
+    Args:
+        loggers: where to.
+        result: what result.json says.
         pictures: by name.
         iteration: how far training is.
     """
+    audit, budget = result["audit"], result.get("budget")
     numbers = {key: entry for key, entry in audit.items() if isinstance(entry, float)}
-    log_metrics(loggers, {f"audit/{key}": entry for key, entry in numbers.items()}, iteration)
+    if result.get("exploitation") is not None:
+        numbers["exploitation"] = result["exploitation"]
+    log_audited(loggers, "audit", numbers, iteration)
     log_table(loggers, "audit/table", list(numbers), [list(numbers.values())])
     log_table(loggers, "audit/flags", ["flag", "meaning"], [[flag, FLAGS[flag]] for flag in audit["flags"]])
     for name, path in pictures.items():
         log_image(loggers, name, path, iteration)
+    if budget is not None:
+        facts = {f"budget/{name}": float(budget[name]) for name in ("target", "ratio", "met")}
+        log_metrics(loggers, facts, iteration)
+        if not budget["met"]:
+            missed = f"the audited (sum of regret)/revenue is {budget['ratio']:.3g}, its budget {budget['target']:.3g}"
+            alert(loggers, "budget missed", missed)
 
 
-def finish(loggers: Sequence[Logger], failed: bool) -> None:
-    """Close every logger; a run that failed shows as failed."""
+def alert(loggers: Sequence[Logger], title: str, sentence: str, level: str = "WARN") -> None:
+    """Tell a person at once, by mail or Slack, if W&B is online and told to; offline it is kept with the run.
+
+    Args:
+        loggers: only W&B has alerts.
+        title: less than 64 characters.
+        sentence: what happened.
+        level: INFO, WARN or ERROR.
+    """
     for logger in loggers:
-        logger.finalize("failed" if failed else "success")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish(exit_code=1 if failed else 0)
+        if isinstance(logger, WandbRun):
+            logger.experiment.alert(title, sentence, level)
+
+
+@contextmanager
+def recorded(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close every logger, however the run ends; W&B is told the exit code, so that what did not end well is failed.
+
+    SIGTERM ends the run as an error would (in training, which takes it over, after an iteration): else nothing would be
+    recorded. What is killed outright stays a run without an end.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    handles = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, leave) if handles else None
+    code = 1
+    try:
+        yield
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        raise
+    except Exception as error:
+        alert(loggers, "run failed", str(error) or type(error).__name__, "ERROR")
+        raise
+    finally:
+        for logger in loggers:
+            logger.finalize("failed" if code else "success")
+            if isinstance(logger, WandbRun):
+                logger.experiment.finish(exit_code=code)
+        if handles:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+    """Whether wandb will find a key: in the environment, in its settings, or where `wandb login` puts it."""
+    import wandb
+
+    settings = wandb.setup().settings
+    variables = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+    if any(os.environ.get(name) for name in variables) or settings.api_key:
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    host = urlsplit(settings.base_url).netloc
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        known = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(known.authenticators(name) is not None for name in (host, FORMER_HOSTS.get(host, host)))
 
 
 def _short(path: Path) -> Path:

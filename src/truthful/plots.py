@@ -44,7 +44,7 @@ def save_allocation(mechanism: Mechanism, setting: Setting, path: Path) -> None:
     """
     from matplotlib.cm import ScalarMappable
 
-    low, high = setting.low, _highest(setting)
+    low, high = setting.low, highest_shown(setting)
     optimum = setting.optimum if setting.n_bidders == 1 else None
     menu = None if optimum is None else optimum.menu
     shares = [0.25, 0.5, 0.75] if setting.n_bidders == 2 else [None]
@@ -132,17 +132,17 @@ def _number(chance: float) -> str:
 def _own_values(setting: Setting) -> Float[Tensor, "k k 1 2"]:
     """Bidder 1's values at the centres of the pixels."""
     steps = (torch.arange(RESOLUTION) + 0.5) / RESOLUTION
-    low, high = setting.low[0], _highest(setting)[0]
+    low, high = setting.low[0], highest_shown(setting)[0]
     values = [(low[j] + (high[j] - low[j]) * steps).float() for j in range(2)]
     return torch.stack(torch.meshgrid(*values, indexing="ij"), -1).unsqueeze(-2)
 
 
 def _extent(setting: Setting) -> tuple[float, float, float, float]:
-    (left, bottom), (right, top) = setting.low[0].tolist(), _highest(setting)[0].tolist()
+    (left, bottom), (right, top) = setting.low[0].tolist(), highest_shown(setting)[0].tolist()
     return left, right, bottom, top
 
 
-def _highest(setting: Setting) -> Float[Tensor, "n m"]:
+def highest_shown(setting: Setting) -> Float[Tensor, "n m"]:
     """The largest values that are shown: of long tails, those up to a little beyond where nearly all values are."""
     if setting.laws is None:
         return setting.high

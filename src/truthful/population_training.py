@@ -97,7 +97,8 @@ class PopulationModule(TrainingLoop):
             raise TrainingDiverged("; ".join(f"seed {seed}: {reason}" for seed, reason in self.failed.items()))
         self.metrics = {name: fmean(member.metrics[name] for member in alive) for name in alive[0].metrics}
         for member in alive:
-            own = {name: member.metrics[name] for name in ("revenue", "regret", "multiplier")}
+            names = ("revenue", "regret", "multiplier", "rmax")
+            own = {name: member.metrics[name] for name in names if name in member.metrics}
             self.metrics |= {f"member_{member.seed}/{name}": number for name, number in own.items()}
 
     def is_finite(self) -> bool:

@@ -22,6 +22,9 @@ RESULT = "result.json"
 JOURNAL = "audit.partial"
 """Finished parts of an audit that was interrupted, in its folder."""
 
+COMMAND = "TRUTHFUL_COMMAND"
+"""In the environment of a sweep's jobs: what was typed to launch them."""
+
 ORIGIN = ("commit", "command", "versions", "hardware", "threads")
 """Keys of `provenance`."""
 
@@ -32,6 +35,7 @@ VOLATILE = frozenset(
         "tags",
         "group",
         "resume",
+        "retry",
         "sweep",
         "recipe.note",
         "trainer.devices",
@@ -150,6 +154,19 @@ def exploitation(audited: float, training: float) -> float | None:
     return audited / training if training > 0 else None
 
 
+def discounted_revenue(revenue: float, regret_sum: float) -> float:
+    """(√revenue − √regret_sum)², or 0 if regret is larger: one number by which auctions of unequal regrets compare.
+
+    With one bidder a truthful auction earns that much: offer him all outcomes, their prices cut by the share
+    d = √(regret_sum/revenue), and let him choose. He leaves the outcome that he had for one that is cheaper by at most
+    his regret over d, as its smaller discount costs him more than that; so (1 − d)(revenue − regret_sum/d) is left, and
+    this d is the best. With several bidders there are similar theorems, for Bayesian truthfulness, and Rahme, Jelassi
+    and Weinberg (2021) compare auctions by this number. Regret that a search found is a lower bound: then it is no
+    guarantee.
+    """
+    return max(0.0, math.sqrt(max(0.0, revenue)) - math.sqrt(regret_sum)) ** 2
+
+
 WITHIN = 0.1
 """A budget on audited regret counts as met up to this share above it."""
 
@@ -181,7 +198,7 @@ def provenance() -> dict[str, Any]:
     packages = ("torch", "lightning", "hydra-core", "omegaconf", "wandb", "numpy")
     return {
         "commit": _commit(),
-        "command": " ".join(["python", _script(Path(sys.argv[0])), *sys.argv[1:]]),
+        "command": command_line(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
         "hardware": {
             "cpu": _cpu(),
@@ -191,6 +208,11 @@ def provenance() -> dict[str, Any]:
         },
         "threads": torch.get_num_threads(),
     }
+
+
+def command_line() -> str:
+    """What was typed, as far as can be told; jobs of a sweep are told by it."""
+    return os.environ.get(COMMAND) or " ".join(["python", _script(Path(sys.argv[0])), *sys.argv[1:]])
 
 
 def _script(path: Path) -> str:

@@ -77,6 +77,10 @@ class AuctionModule(TrainingLoop):
             raise ValueError(f"trainer.clip_norm must be a positive number or null, got {clip_norm!r}")
         if rmax.uses_audits and not dual.uses_budget:
             raise ValueError(f"rmax=calibrated steers a budget, and {type(dual).__name__} has none; use dual=budget")
+        if regret.needs_theorem and mechanism.theorem is None:
+            raise ValueError(
+                f"regret=none is for mechanisms that are truthful by a theorem; {type(mechanism).__name__} needs a search"
+            )
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.rmax, self.lr_schedule, self.data = rmax, lr_schedule, data
         self.batch, self.seed, self.clip_norm = batch, seed, clip_norm

@@ -16,11 +16,12 @@ from truthful.app.building import (
 )
 from truthful.app.cards import card_head, card_path
 from truthful.app.mistakes import INTERRUPTED, answer_mistakes, check_keys, run_script, stop
-from truthful.app.runs import Run, current_choices, open_run, save_configuration, shown
+from truthful.app.runs import Run, alone_in, current_choices, multirun_name, open_run, save_configuration, shown
 
 __all__ = [
     "INTERRUPTED",
     "Run",
+    "alone_in",
     "answer_mistakes",
     "audited_budget",
     "build",
@@ -32,6 +33,7 @@ __all__ = [
     "check_split",
     "current_choices",
     "describe_choices",
+    "multirun_name",
     "open_run",
     "pin_data",
     "plain",

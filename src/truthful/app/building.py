@@ -131,6 +131,15 @@ def differs_from_file(conf: Path, group: str, option: str, node: dict[str, Any])
     return not file.exists() or plain(OmegaConf.load(file)) != node
 
 
+def changes_from_file(conf: Path, group: str, option: str, node: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a composed node that the option's file, if it is one of ours, has otherwise or not at all."""
+    file = conf / group / f"{option}.yaml"
+    if not file.exists():
+        return {}
+    there = plain(OmegaConf.load(file))
+    return {key: entry for key, entry in node.items() if key not in there or there[key] != entry}
+
+
 def describe_choices(config: dict[str, Any], choices: dict[str, Any], conf: Path) -> dict[str, Any]:
     """What result.json says of a configuration, by the names on the command line; None for what was not trained."""
     trained = "regret" in config
@@ -139,12 +148,15 @@ def describe_choices(config: dict[str, Any], choices: dict[str, Any], conf: Path
         "setting": choices["setting"],
         "regret_mode": choices["regret"] if trained else None,
         "setting_overridden": differs_from_file(conf, "setting", choices["setting"], config["setting"]),
+        "setting_overrides": changes_from_file(conf, "setting", choices["setting"], config["setting"]),
         "mechanism": choices["mechanism"],
         "dual": choices["dual"] if trained else None,
         "rmax": _budget(config, choices) if trained else None,
         "experiment": choices.get("experiment"),
         **{name: config.get(name) for name in names},
         "depth": config["mechanism"].get("depth"),
+        "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
+        "config": config,
     }
 
 

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from truthful.app.help import help_text
-from truthful.app.runs import register_resolvers, shown
-from truthful.errors import UserError, nearest
+from truthful.app.jobs import run_job
+from truthful.app.runs import register_resolvers
+from truthful.errors import UserError, nearest, one_line
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -62,25 +63,22 @@ def stop(sentence: str, code: int = 1) -> NoReturn:
 
 
 def answer_mistakes(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Wrap a Hydra task: in a single run a UserError ends the program; in a multirun it fails this job only.
-
-    There any other error does likewise. Each is said at once; Hydra raises the first again when all jobs are done.
-    """
+    """Wrap a Hydra task: in a single run a UserError ends the program; in a multirun any error fails this job only."""
 
     def wrapped(config: DictConfig) -> None:
-        several = HydraConfig.get().mode == RunMode.MULTIRUN
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            run_job(task, config)
+            return
         try:
             task(config)
         except Exception as error:
+            folder = Path(HydraConfig.get().runtime.output_dir)
             with contextlib.suppress(OSError):
                 if folder != Path.cwd():
                     folder.rmdir()  # if nothing is in it
-            if several:
-                sys.stderr.write(f"{Path(sys.argv[0]).name}: {shown(folder)} failed: {_sentence(error)}\n")
-            if several or _wants_traceback or not isinstance(error, UserError | OSError | OmegaConfBaseException):
+            if _wants_traceback or not isinstance(error, UserError | OSError | OmegaConfBaseException):
                 raise
-            stop(_sentence(error))
+            stop(one_line(error))
 
     return wrapped
 
@@ -100,31 +98,18 @@ def _quoted(path: str) -> str:
     return path if path[0] in "'\"$" else f"'{path}'"
 
 
-def _os_sentence(error: OSError) -> str:
-    verb = "find" if isinstance(error, FileNotFoundError) else "write to"
-    return f"cannot {verb} {error.filename!r}: {error.strerror}" if error.filename else str(error)
-
-
-def _sentence(error: Exception) -> str:
-    """An error in one line."""
-    if isinstance(error, OSError):
-        return _os_sentence(error)
-    text = str(error)
-    if interpolation := re.search(r"Interpolation key '([^']+)' not found", text):
-        return f"the configuration refers to {interpolation[1]!r}, which does not exist"
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
-
-
 def _composition_sentence(error: Exception, conf: Path, config_name: str) -> str:
     """What Hydra has to say, in one line, with the name that was probably meant."""
     text = str(error)
-    if missing := re.search(r"Could not find '(?P<group>.+)/(?P<option>[^/']*)'", text):
+    if missing := re.search(r"Could not (?:find|load) '(?P<group>.+)/(?P<option>[^/']*)'", text):
         group, option = missing["group"], missing["option"]
         options = _options(conf, group)
+        if group == "hydra/launcher":
+            return f"there is no hydra/launcher={option}, or it is not installed: see requirements-extra.txt"
         return f"there is no {group}={option}{_suggest(option, options)}; options: {', '.join(options)}"
     if unknown := re.search(r"Could not (?:override|delete from config\.) '(?P<key>[^'@]+)", text):
         return _unknown_key(unknown["key"], _known_keys(conf, config_name))
-    return _sentence(error)
+    return one_line(error)
 
 
 def check_override_keys(arguments: Sequence[str], conf: Path, config_name: str) -> None:

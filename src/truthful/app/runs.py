@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import sys
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from truthful.app.building import pin_data, plain
@@ -19,6 +23,8 @@ from truthful.errors import UserError
 from truthful.results import CHECKPOINT, RESULT, config_hash, flatten, volatile_part, write_text
 
 LONGEST_NAME = 120
+LOCK = ".lock"
+"""In a run folder: held by the process that works there."""
 
 
 def run_name(choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
@@ -33,8 +39,15 @@ def run_name(choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
 
 
 def run_folder(resume: str | None, choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
-    """Where a run lives: the folder that `resume` names, else outputs/<run name>."""
-    return resume if resume not in (None, "auto") else f"outputs/{run_name(choices, overrides)}"
+    """Where a run lives: the folder that `resume` names, else outputs/<run name>.
+
+    That of a W&B agent is in multirun/<sweep>/ and its name ends with the run's id there: an agent may try the same
+    parameters twice.
+    """
+    if resume not in (None, "auto"):
+        return resume
+    name, sweep = run_name(choices, overrides), os.environ.get("WANDB_SWEEP_ID")
+    return f"multirun/{sweep}/{name}_{os.environ.get('WANDB_RUN_ID')}" if sweep else f"outputs/{name}"
 
 
 def sweep_name(choices: Mapping[str, Any], overrides: Sequence[str]) -> str:
@@ -83,6 +96,12 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("truthful.evaluation_name", evaluation_name, replace=True)
 
 
+def multirun_name() -> str | None:
+    """The folder name of the multirun that this job belongs to; None for a run of its own."""
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+
+
 def current_choices() -> dict[str, Any]:
     """The chosen option of each config group of the job that is running."""
     return plain(OmegaConf.create(HydraConfig.get().runtime.choices))
@@ -117,6 +136,34 @@ class Run:
 def shown(path: Path) -> Path:
     """A path as a person types it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Work in a run folder that no other process works in. A job of a multirun waits for it, a single run does not.
+
+    The workers of a sweep that was killed may live on for a while.
+
+    Raises:
+        UserError: another process is there.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            raise UserError(f"another process is at work in {shown(folder)}") from None
+        sys.stdout.write(f"waiting for another process that is at work in {shown(folder)}\n")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        if [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+        lock.release()
 
 
 def open_run(composed: DictConfig) -> Run:

@@ -42,6 +42,11 @@ class Law(ABC):
         """Points inside (low, high) where the density jumps or has a kink, for quadratures; atoms of a discrete law."""
         return ()
 
+    @property
+    def pieces(self) -> tuple[tuple[float, float], ...]:
+        """The intervals that make up the support, ascending and apart; the ends of an atom's are the same."""
+        return ((self.low, self.high),)
+
     def describe(self) -> str:
         """The law in a few words."""
         return f"{type(self).__name__} on [{self.low:g}, {self.high:g}]"

@@ -72,6 +72,11 @@ class Discrete(Law):
         return tuple(self.atoms[1:-1])
 
     @property
+    def pieces(self) -> tuple[tuple[float, float], ...]:
+        """The atoms."""
+        return tuple((atom, atom) for atom in self.atoms)
+
+    @property
     def _upto(self) -> Float[Tensor, "k"]:
         upto = torch.tensor(self.probabilities, dtype=torch.float64).cumsum(0)
         upto[-1] = 1.0

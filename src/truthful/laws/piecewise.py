@@ -80,7 +80,7 @@ class PiecewiseUniform(Law):
 
     def project(self, values: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The nearest point of the intervals; the lower one of two."""
-        (low, high), *others = self._runs
+        (low, high), *others = self.pieces
         nearest = values.clamp(low, high)
         for a, b in others:
             nearest = torch.where(values > (high + a) / 2, values.clamp(a, b), nearest)
@@ -94,12 +94,12 @@ class PiecewiseUniform(Law):
         return tuple(sorted(ends - {self.low, self.high}))
 
     @property
-    def _runs(self) -> list[tuple[float, float]]:
+    def pieces(self) -> tuple[tuple[float, float], ...]:
         """The intervals, those that touch as one."""
         runs: list[tuple[float, float]] = []
         for a, b in self.intervals:
             runs = [*runs[:-1], (runs[-1][0], b)] if runs and runs[-1][1] == a else [*runs, (a, b)]
-        return runs
+        return tuple(runs)
 
     def describe(self) -> str:
         """The mixture."""

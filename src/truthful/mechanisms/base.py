@@ -31,6 +31,13 @@ class Mechanism(nn.Module, ABC):
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids."""
 
+    def relaxed(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
+        """What training differentiates in place of the outcome: something smooth, where the rule itself is a choice.
+
+        Only mechanisms that need no regret may differ here: audits, results and pictures are of `forward`.
+        """
+        return self.forward(bids)
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the initial parameters. A mechanism without parameters has nothing to draw."""
 
@@ -49,6 +56,13 @@ class Mechanism(nn.Module, ABC):
     def fitted(self) -> dict[str, Any]:
         """What was chosen for a setting (reserves, prices, boosts), as plain types, for result.json."""
         return {}
+
+    def exported(self) -> tuple[str, dict[str, Any]] | None:
+        """This rule for a browser: the name of a file in explore/rules, and what it takes (plain types and tensors).
+
+        None where there is no such file. Raises ValueError where there is one that cannot do this.
+        """
+        return None
 
     def surrogate(self) -> Mechanism:
         """A mechanism that computes the same outcomes faster, up to rounding: itself, unless one is known."""

@@ -63,6 +63,10 @@ class Menu(Mechanism):
             return {}
         return {"entries": torch.cat([self.allocations, self.prices[:, None]], 1)[:-1].tolist()}
 
+    def exported(self) -> tuple[str, dict[str, Any]] | None:
+        """The menu, the free nothing last."""
+        return "menu", {"allocations": self.allocations.tolist(), "prices": self.prices.tolist()}
+
     def _checked(self, entries: object) -> Tensor:
         expected = f"entries must be lists of {self.n_items} chances and a price"
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism
 from truthful.shapes import Float
+
+EXPORTED = (nn.Tanh, nn.ReLU, nn.Sigmoid)
+"""Activations that explore/rules/regretnet.js knows, by these names."""
 
 
 class RegretNet(Mechanism):
@@ -67,6 +71,19 @@ class RegretNet(Mechanism):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
                 nn.init.zeros_(module.bias)
 
+    def exported(self) -> tuple[str, dict[str, Any]] | None:
+        """Both networks, layer by layer."""
+        activation = type(self.activation)
+        if activation not in EXPORTED:
+            known = ", ".join(kind.__name__ for kind in EXPORTED)
+            raise ValueError(f"an activation for the browser must be one of {known}, got {activation.__name__}")
+        return "regretnet", {
+            "activation": activation.__name__,
+            "score_shapes": self.score_shapes,
+            "allocation": _layers(self.allocation_network),
+            "payment": _layers(self.payment_network),
+        }
+
     def surrogate(self) -> RegretNet:
         """The same function with sigmoids in place of tanh, three times as cheap: tanh(t) = 2 sigmoid(2 t) - 1."""
         if not isinstance(self.activation, nn.Tanh):
@@ -103,6 +120,10 @@ class RegretNet(Mechanism):
             return over_bidders
         over_items = matrices[-1][..., : self.n_bidders, :].softmax(-1)[..., : self.n_items]
         return torch.minimum(over_bidders, over_items)
+
+
+def _layers(network: nn.Sequential) -> list[dict[str, Tensor]]:
+    return [{"weight": layer.weight, "bias": layer.bias} for layer in network if isinstance(layer, nn.Linear)]
 
 
 def _perceptron(inputs: int, depth: int, width: int, activation: nn.Module, outputs: int) -> nn.Sequential:

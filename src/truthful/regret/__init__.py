@@ -4,6 +4,7 @@ from truthful.regret.ascent import GradientAscent
 from truthful.regret.base import Begun, Found, RegretMode, Search
 from truthful.regret.combined import BetterOf, Curriculum, Mixture, Reciprocal
 from truthful.regret.misreporter import Misreporter
+from truthful.regret.none import NoRegret
 from truthful.regret.probing import ProbingRegret
 from truthful.regret.quasi_newton import QuasiNewton
 from truthful.regret.searched import SearchedRegret
@@ -22,6 +23,7 @@ __all__ = [
     "Misreporter",
     "Mixture",
     "NearbyStart",
+    "NoRegret",
     "NormalisedStep",
     "ProbingRegret",
     "QuasiNewton",

@@ -106,7 +106,8 @@ class RegretMode(nn.Module, ABC):
     """Whether each profile's search is its own affair, so that processes can share a batch."""
     learns: bool = False
     """Whether the search itself learns: then it has parameters, which members of a population cannot share."""
-
+    needs_theorem: bool = False
+    """Whether it looks for no lie at all, and so is for mechanisms in which a theorem says that none pays."""
     follows: bool = False
     """Whether it moves what it stores along the slope there."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from truthful.results import RESULT
+from truthful.sweeps import FAILED, MANIFEST
 
 NEEDED = ("revenue", "revenue_se", "regret", "regret_se", "regret_sum", "regret_p95", "regret_max", "tier", "samples")
 """What a result's audit must say."""
@@ -62,7 +63,9 @@ def find_cards(paths: Iterable[Path]) -> tuple[list[Card], list[str]]:
 
 
 def _files(path: Path) -> set[Path]:
-    return {*path.rglob(RESULT), *path.glob("*.json")} if path.is_dir() else {path}
+    if not path.is_dir():
+        return {path}
+    return {*path.rglob(RESULT), *(file for file in path.glob("*.json") if file.name not in (MANIFEST, FAILED))}
 
 
 def _objection(content: Any) -> str | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 from truthful.published import TABLE_1
-from truthful.report.rows import Row
+from truthful.report.choices import BUDGET, assignments
+from truthful.report.rows import Row, families, telling
 from truthful.report.table import Cell, Table
 
 NOT_BRACKETED = "not bracketed"
@@ -62,29 +63,35 @@ class Frontier:
 
 
 def frontiers(rows: Sequence[Row]) -> list[Frontier]:
-    """Every method of every setting; runs of other lengths or under other audits are on frontiers of their own."""
+    """Every method of every setting; rows that differ in anything but the budget are on frontiers of their own."""
     found = []
-    by_setting = sorted(rows, key=lambda row: row.setting)
-    for (setting, method), group in groupby(
-        sorted(by_setting, key=lambda row: (row.setting, row.method)), key=lambda row: (row.setting, row.method)
-    ):
-        siblings = list(group)
-        kinds = sorted({_kind(row) for row in siblings})
-        for kind in kinds:
-            own = sorted((row for row in siblings if _kind(row) == kind), key=lambda row: row.audited("regret"))
-            told = [text for k, text in enumerate(kind) if len({other[k] for other in kinds}) > 1]
-            found.append(Frontier(setting, ", ".join([method, *told]), tuple(own)))
+    for siblings in families(rows):
+        names = [name for name in telling(siblings) if name not in BUDGET]
+        kinds: dict[tuple[str, ...], list[Row]] = {}
+        for row in siblings:
+            told, audit = ", ".join(assignments(row.facts, names)), f"audit={row.audit[0]} of {row.audit[1]}"
+            kinds.setdefault((told, audit, f"({str(row.first.get('method_hash') or '')[:6]})"), []).append(row)
+        for kind, own in sorted(kinds.items()):
+            apart = [text for k, text in enumerate(kind[:2]) if text and len({other[k] for other in kinds}) > 1]
+            digest = [kind[2]] if len({other for other in kinds if other[:2] == kind[:2]}) > 1 else []
+            ordered = sorted(own, key=lambda row: row.audited("regret"))
+            label = ", ".join([siblings[0].method, *apart, *digest])
+            found.append(Frontier(siblings[0].setting, label, tuple(ordered)))
     return found
 
 
 def equal_regret(found: Sequence[Frontier]) -> Table:
     """Revenue of each method at the published regrets of its setting, beside the published revenue."""
     cells: list[dict[str, tuple[Cell, str]]] = []
+    single = 0
     for setting in sorted({frontier.setting for frontier in found}):
         rows = {name: row for (name_of, name), row in TABLE_1.items() if name_of == setting}
         if not rows:
             continue
-        for frontier in (frontier for frontier in found if frontier.setting == setting):
+        own = [frontier for frontier in found if frontier.setting == setting]
+        several = [frontier for frontier in own if len(frontier.points) > 1]
+        single += len(own) - len(several)
+        for frontier in several:
             cells.append(_named(setting, frontier.label))
             for name, row in rows.items():
                 reached = frontier.revenue_at(row.regret)
@@ -101,6 +108,8 @@ def equal_regret(found: Sequence[Frontier]) -> Table:
         "Revenue at the audited regret of the published auctions, linear in log regret between two neighbouring "
         "runs of a method, means over seeds; ± is one standard error. Nothing is extrapolated."
     )
+    if single:
+        text += f" Left out: {single} with one budget only."
     best = {frontier.setting: frontier.rows[0].best for frontier in found}
     truthful = [
         f"A truthful auction ({known.name}) at {setting} earns {known.revenue:.4f} ± {known.error:.4f} "
@@ -114,9 +123,3 @@ def equal_regret(found: Sequence[Frontier]) -> Table:
 
 def _named(setting: str, label: str) -> dict[str, tuple[Cell, str]]:
     return {"setting": (setting, setting), "method": (label, label)}
-
-
-def _kind(row: Row) -> tuple[str, ...]:
-    told = (f"{name}={row.told(name)}" for name in ("iterations", "regret", "depth", "batch"))
-    method = str(row.first.get("method_hash") or "")[:6]
-    return *told, f"audit={row.audit[0]} of {row.audit[1]}", f"({method})"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful.published import TABLE_1
-from truthful.report.equal_regret import Frontier
+from truthful.report.equal_regret import Frontier, Point
+from truthful.report.palette import NAMED, colors, some
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = {"standard": "s", "local": "^"}
 """Of the published auctions."""
+ACROSS = 2
+"""Panels side by side."""
 FAR = 1.0
 """A level further from the points than so many times their spread is named, but not drawn."""
 
@@ -23,20 +27,41 @@ def save_frontier(found: Sequence[Frontier], path: Path) -> None:
     from matplotlib.figure import Figure
 
     settings = sorted({frontier.setting for frontier in found})
-    figure = Figure(figsize=(9.0 * max(1, len(settings)), 5.0), layout="constrained")
-    panels = figure.subplots(1, max(1, len(settings)), squeeze=False)[0]
-    for setting, axes in zip(settings, panels, strict=True):
+    across = min(ACROSS, len(settings)) or 1
+    down = max(1, math.ceil(len(settings) / across))
+    figure = Figure(figsize=(9.0 * across, 5.0 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for setting, axes in zip(settings, panels, strict=False):
         _panel(axes, setting, [frontier for frontier in found if frontier.setting == setting])
+    for axes in panels[len(settings) :]:
+        axes.set_axis_off()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
+
+
+def undominated(points: Iterable[Point]) -> list[Point]:
+    """Those that no other beats in both regret and revenue, in order of regret."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.regret, -point.revenue)):
+        if not best or point.revenue > best[-1].revenue:
+            best.append(point)
+    return best
 
 
 def _panel(axes: Axes, setting: str, found: Sequence[Frontier]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     heights: list[float] = []
-    for k, frontier in enumerate(found):
-        color, points = f"C{k}", frontier.points
+    everything = [point for frontier in found for point in frontier.points]
+    best = undominated(everything)
+    if len(everything) > len(best) > 1:
+        label = "none earns more at no more regret"
+        steps: dict[str, Any] = {"drawstyle": "steps-post", "linewidth": 5, "alpha": 0.25, "zorder": 0}
+        axes.plot([point.regret for point in best], [point.revenue for point in best], color="C8", label=label, **steps)
+    named = [k for k, frontier in enumerate(found) if set(best) & set(frontier.points)]
+    named = list(range(len(found))) if len(found) <= NAMED else [named[k] for k in some(len(named))]
+    for k, (frontier, color) in enumerate(zip(found, colors(len(found)), strict=True)):
+        points = frontier.points
         audits = [card.content["audit"] for row in frontier.rows for card in row.cards if len(row.cards) > 1]
         seen = [audit for audit in audits if audit["regret"] > 0]
         axes.plot([a["regret"] for a in seen], [a["revenue"] for a in seen], ".", color=color, alpha=0.35, markersize=4)
@@ -50,7 +75,7 @@ def _panel(axes: Axes, setting: str, found: Sequence[Frontier]) -> None:
             linewidth=1,
             markersize=5,
             capsize=2,
-            label=frontier.label,
+            label=frontier.label if k in named else None,
         )
         heights += [point.revenue for point in points] + [a["revenue"] for a in seen]
     for (name, mode), row in TABLE_1.items():
@@ -74,8 +99,11 @@ def _panel(axes: Axes, setting: str, found: Sequence[Frontier]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda regret, _: f"{regret:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", labelsize="small")
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside, where nothing is hidden
+    title = f"{len(named)} of {len(found)} methods" if len(named) < len(found) else None
+    beside = (1.01, 1.0)  # where nothing is hidden
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=beside, title=title)
 
 
 def _levels(found: Sequence[Frontier]) -> list[tuple[float, str, Any]]:

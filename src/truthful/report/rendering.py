@@ -1,51 +1,28 @@
-"""Tables for a terminal, a page and a spreadsheet."""
+"""Tables in every format, and pages that contain them."""
 
 from __future__ import annotations
 
 import csv
 import io
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from truthful.errors import UserError
+from truthful.report.columns import is_text, shown
+from truthful.report.latex import latex
 from truthful.report.table import Table
+from truthful.report.terminal import terminal
 from truthful.results import write_text
-
-TEXT_COLUMNS = ("setting", "method", "error_over", "audit")
-
-
-def terminal(table: Table) -> str:
-    """As wide as it needs to be, however narrow the terminal is."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as Grid
-
-    output = io.StringIO()
-    if table.rows:
-        shown = _shown(table)
-        grid = Grid(box=SIMPLE_HEAD, pad_edge=False)
-        for name, head in shown.items():
-            grid.add_column(
-                "\n".join(textwrap.wrap(head, 10)), justify="left" if name in TEXT_COLUMNS else "right", no_wrap=True
-            )
-        for k, row in enumerate(table.rows):
-            if k > 0 and row["setting"] != table.rows[k - 1]["setting"]:
-                grid.add_section()
-            grid.add_row(*(row.get(name, (None, ""))[1] for name in shown))
-        console = Console(file=output, width=400)
-        console.print(grid, crop=False)
-    return "\n".join(line.rstrip() for line in [*table.heading, *output.getvalue().splitlines()]).rstrip() + "\n"
 
 
 def markdown(table: Table) -> str:
     """As a page has it."""
     lines = [*_paragraphs(table.heading)]
     if table.rows:
-        shown = _shown(table)
-        lines += ["", _line(shown.values())]
-        lines += [_line("---" if name in TEXT_COLUMNS else "---:" for name in shown)]
-        lines += [_line(row.get(name, (None, ""))[1] for name in shown) for row in table.rows]
+        heads = {name: head for name, head in table.columns.items() if head}
+        lines += ["", _line(heads.values())]
+        lines += [_line("---" if is_text(table, name) else "---:" for name in heads)]
+        lines += [_line(shown(row, name) for name in heads) for row in table.rows]
     return "\n".join(lines) + "\n"
 
 
@@ -63,6 +40,7 @@ FORMATS: dict[str, Callable[[Table], str]] = {
     "terminal": terminal,
     "markdown": markdown,
     "csv": comma_separated,
+    "latex": latex,
 }
 
 
@@ -92,10 +70,6 @@ def between_marks(page: Path, name: str) -> str:
 
 def _marks(name: str) -> tuple[str, str]:
     return f"<!-- {name} -->\n", f"<!-- /{name} -->"
-
-
-def _shown(table: Table) -> dict[str, str]:
-    return {name: head for name, head in table.columns.items() if head}
 
 
 def _paragraphs(heading: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
@@ -11,18 +11,7 @@ from typing import Any
 
 from truthful.ceilings import KnownAuction
 from truthful.report.cards import Card
-
-TELLING: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "iterations": lambda content: content.get("iterations"),
-    "regret": lambda content: content.get("regret_mode"),
-    "rmax.start": lambda content: (content.get("rmax") or {}).get("start"),
-    "rmax.end": lambda content: (content.get("rmax") or {}).get("end"),
-    "rmax": lambda content: (content.get("rmax") or {}).get("schedule"),
-    "dual": lambda content: content.get("dual"),
-    "depth": lambda content: content.get("depth"),
-    "batch": lambda content: content.get("batch"),
-}
-"""What may tell two rows of one method apart, by its name on the command line."""
+from truthful.report.choices import Facts, assignments, differing, facts, position, typed
 
 
 @dataclass(frozen=True)
@@ -42,8 +31,11 @@ class Row:
 
     @property
     def setting(self) -> str:
-        """By its name on the command line; marked where single keys were overridden."""
-        return f"{self.first['setting']}{', overridden' if self.first.get('setting_overridden') else ''}"
+        """By its name on the command line, with the keys that were overridden."""
+        changed = self.first.get("setting_overrides") or {}
+        keys = " ".join(f"{key}={typed(entry):.24}" for key, entry in changed.items() if key != "sha256")
+        overridden = f", {keys or 'overridden'}" if self.first.get("setting_overridden") else ""
+        return f"{self.first['setting']}{overridden}"
 
     @property
     def method(self) -> str:
@@ -60,10 +52,10 @@ class Row:
         """The tier and the number of profiles behind the regret."""
         return self.first["audit"]["tier"], self.first["audit"]["samples"]
 
-    def told(self, name: str) -> str:
-        """An entry of TELLING, as it is typed."""
-        entry = TELLING[name](self.first)
-        return f"{entry:g}".replace("e-0", "e-") if isinstance(entry, float) else str(entry)
+    @cached_property
+    def facts(self) -> Facts:
+        """What was chosen."""
+        return facts(self.first)
 
     @property
     def recipe(self) -> str:
@@ -117,8 +109,8 @@ def make_rows(
         best: the best truthful auctions by setting (`ceilings.best_truthful`).
 
     Returns:
-        The rows, by setting, method, iterations, audit and regret, and a warning for each result that is there twice.
-        Results of early commits do not say what else was chosen (`recipe_hash`) and have a row each.
+        The rows, `arranged`, and a warning for each result that is there twice. Results of early commits do not say
+        what else was chosen (`recipe_hash`) and have a row each.
     """
     groups: dict[Any, dict[int, Card]] = {}
     warnings = []
@@ -130,7 +122,54 @@ def make_rows(
         if (other := seeds.setdefault(content.get("seed") or 0, card)) is not card:
             warnings.append(f"{card.path}: the same run, audited likewise, as {other.path}: left out")
     rows = [_row(tuple(seeds[seed] for seed in sorted(seeds)), bounds, best) for seeds in groups.values()]
-    return sorted(rows, key=_position), warnings
+    return arranged(rows), warnings
+
+
+def arranged(rows: Sequence[Row]) -> list[Row]:
+    """By setting, method, iterations, audit, what was chosen, and regret."""
+    names = telling(rows)
+
+    def place(row: Row) -> tuple[Any, ...]:
+        chosen = position(row.facts, names)
+        length = row.first.get("iterations") or 0
+        return row.setting, row.method, length, *row.audit, chosen, row.audited("regret")
+
+    return sorted(rows, key=place)
+
+
+def telling(rows: Sequence[Row]) -> list[str]:
+    """The facts in which rows of one setting and method differ."""
+    names = [differing([row.facts for row in siblings]) for siblings in families(rows)]
+    return list(dict.fromkeys(name for some in names for name in some))
+
+
+def families(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each setting and method."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.setting, row.method), []).append(row)
+    return list(found.values())
+
+
+def names(rows: Sequence[Row]) -> list[str]:
+    """The method of each row; with the first digits of `recipe` where no fact tells it from another row."""
+    told = telling(rows)
+    keys = [(row.setting, row.method, *assignments(row.facts, told)) for row in rows]
+    recipes: dict[tuple[str, ...], set[str]] = {}
+    for row, key in zip(rows, keys, strict=True):
+        recipes.setdefault(key, set()).add(row.recipe)
+    return [
+        row.method if len(recipes[key]) == 1 else f"{row.method} ({row.recipe[:6]})"
+        for row, key in zip(rows, keys, strict=True)
+    ]
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """The name of each row with what tells it from others of its setting and method, in one line."""
+    told = {id(row): telling(siblings) for siblings in families(rows) for row in siblings}
+    return [
+        " ".join([name, *assignments(row.facts, told[id(row)])]) for row, name in zip(rows, names(rows), strict=True)
+    ]
 
 
 def _row(cards: tuple[Card, ...], bounds: Mapping[str, float], best: Mapping[str, KnownAuction]) -> Row:
@@ -138,24 +177,3 @@ def _row(cards: tuple[Card, ...], bounds: Mapping[str, float], best: Mapping[str
     if first.get("setting_overridden"):
         return Row(cards, (first.get("bound") or {}).get("limit"))
     return Row(cards, bounds.get(first["setting"]), best.get(first["setting"]))
-
-
-def _position(row: Row) -> tuple[Any, ...]:
-    return row.setting, row.method, row.first.get("iterations") or 0, *row.audit, row.audited("regret")
-
-
-def labels(rows: Sequence[Row]) -> list[str]:
-    """A name for each row: its method, and what tells it from the others of that method and setting.
-
-    Where nothing in a result does, it is the first digits of `recipe`.
-    """
-    named = []
-    for row in rows:
-        siblings = [other for other in rows if (other.setting, other.method) == (row.setting, row.method)]
-        telling = [name for name in TELLING if len({other.told(name) for other in siblings}) > 1]
-        differing = [f"{name}={row.told(name)}" for name in telling if name != "iterations"]
-        alike = [other for other in siblings if all(other.told(name) == row.told(name) for name in telling)]
-        if len({other.recipe for other in alike}) > 1:
-            differing.append(f"({row.recipe[:6]})")
-        named.append(" ".join([row.method, *differing]))
-    return named

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
@@ -11,7 +11,8 @@ from typing import Any
 
 from truthful.ceilings import rounded_up
 from truthful.published import TABLE_1
-from truthful.report.rows import Row, labels
+from truthful.report.choices import typed
+from truthful.report.rows import Row, names, telling
 
 Cell = str | float | int | None
 
@@ -25,6 +26,8 @@ class Table:
     """The name of each column in a CSV file, and its head for a person: an empty head is for the file alone."""
     rows: list[dict[str, tuple[Cell, str]]]
     """For each row and column the bare number and what a person sees."""
+    chosen: bool = False
+    """Whether a person chose the columns: then all of them are shown, whatever the room."""
 
 
 COLUMNS = {
@@ -54,16 +57,36 @@ COLUMNS = {
 NO_RESULTS = "No results yet: `python train.py sweep=table1`."
 
 
-def results_table(rows: Sequence[Row]) -> Table:
-    """Every row, and below each setting the published ones of Table 1."""
+RENAMED = {"regret": "regret_mode"}
+"""Choices that would have the name of another column."""
+
+
+def results_table(rows: Sequence[Row], wanted: Collection[str] = ()) -> Table:
+    """Every row, with what tells it from others; below each setting the published rows of Table 1.
+
+    Args:
+        rows: as `make_rows` orders them.
+        wanted: columns to have of what was chosen, whether it tells rows apart or not.
+    """
     cells: list[dict[str, tuple[Cell, str]]] = []
-    named = iter(labels(rows))
+    told = telling(rows)
+    known = {name for row in rows for name in row.facts}
+    columns_of = {RENAMED.get(name, name): name for name in [*told, *sorted(known)]}
+    chosen = {
+        column: name
+        for column, name in columns_of.items()
+        if column not in COLUMNS and (name in told or column in wanted)
+    }
+    named = iter(names(rows))
     for _, group in groupby(rows, key=lambda row: row.setting):
         own = list(group)
-        cells += [_cells(row, next(named), _speed_up(row, own)) for row in own]
+        standard = _standard(own)
+        cells += [_cells(row, next(named), chosen, _ratio_of_times(row, standard)) for row in own]
         if not own[0].first.get("setting_overridden"):
             cells += _published(own[0].first["setting"])
-    return Table(heading(rows) if rows else [NO_RESULTS], COLUMNS, cells)
+    before = {name: COLUMNS[name] for name in ("setting", "method")}
+    columns = before | {column: column.replace("_", " ") for column in chosen} | COLUMNS
+    return Table(heading(rows) if rows else [NO_RESULTS], columns, cells)
 
 
 def heading(rows: Sequence[Row]) -> list[str]:
@@ -83,7 +106,7 @@ def heading(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _cells(row: Row, label: str, speed_up: float | None) -> dict[str, tuple[Cell, str]]:
+def _cells(row: Row, label: str, chosen: dict[str, str], speed_up: float | None) -> dict[str, tuple[Cell, str]]:
     count, (tier, samples) = len(row.cards), row.audit
     trained_regret, seconds = row.training("regret_sum"), row.training("seconds")
     found, ceiling = row.audited("regret_sum"), row.ceiling
@@ -109,6 +132,7 @@ def _cells(row: Row, label: str, speed_up: float | None) -> dict[str, tuple[Cell
         "train_regret_sum": _number(trained_regret, ".5f"),
         "audited_over_training": _number(_ratio(found, trained_regret), ".1f"),
     }
+    cells |= {column: _chosen(row.facts[name]) for column, name in chosen.items() if name in row.facts}
     for name, form in (("revenue", ".4f"), ("regret", ".5f")):
         mean, error = row.audited(name), row.error(name)
         cells |= {name: (mean, f"{mean:{form}} ± {error:{form}}"), f"{name}_se": (error, "")}
@@ -148,16 +172,24 @@ def _iterations(row: Row) -> tuple[Cell, str]:
     return done, f"{done:,}" if done >= planned else f"{done:,} of {planned:,}"
 
 
-def _speed_up(row: Row, same_setting: Sequence[Row]) -> float | None:
+def _chosen(entry: Any) -> tuple[Cell, str]:
+    number = isinstance(entry, int | float) and not isinstance(entry, bool)
+    return entry if number else typed(entry), typed(entry)
+
+
+def _standard(same_setting: Sequence[Row]) -> dict[tuple[Any, ...], float]:
+    """Seconds an iteration of `standard`, by how it was executed."""
+    seconds: dict[tuple[Any, ...], list[float]] = {}
+    for row in same_setting:
+        if row.first.get("regret_mode") == "standard" and (known := row.training("seconds_per_iteration")):
+            seconds.setdefault(row.execution, []).append(known)
+    return {execution: fmean(several) for execution, several in seconds.items()}
+
+
+def _ratio_of_times(row: Row, standard: dict[tuple[Any, ...], float]) -> float | None:
     """Seconds an iteration of `standard` over those of this row."""
-    own = row.training("seconds_per_iteration")
-    references = [
-        other.training("seconds_per_iteration")
-        for other in same_setting
-        if other.first.get("regret_mode") == "standard" and other.execution == row.execution
-    ]
-    known = [seconds for seconds in references if seconds]
-    return fmean(known) / own if own and known else None
+    own, other = row.training("seconds_per_iteration"), standard.get(row.execution)
+    return other / own if own and other else None
 
 
 def _ratio(above: float, below: float | None) -> float | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from truthful.laws import Law, Uniform
 from truthful.settings.optima import independent_optimum
 from truthful.settings.optimum import Optimum
+from truthful.settings.regions import Polygon, box_corners
 from truthful.shapes import Float
 from truthful.streams import Stream
 
@@ -84,6 +85,18 @@ class Setting(ABC):
     @abstractmethod
     def project(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
         """The nearest point of each bidder's support. Misreports are kept in the support with it."""
+
+    def polygons(self, bidder: int) -> list[Polygon]:
+        """One or two items: a bidder's support as convex polygons in the plane, points and segments among them.
+
+        Of one item the second coordinate is 0. Here the product of the supports of the values' laws, or the box.
+        """
+        if self.n_items > 2:
+            raise ValueError(f"only the values of at most 2 items lie in the plane, got {self.n_items} items")
+        box = zip(self.low[bidder].tolist(), self.high[bidder].tolist(), strict=True)
+        sides = [(ends,) for ends in box] if self.laws is None else [law.pieces for law in self.laws[bidder]]
+        across, up = [*sides, ((0.0, 0.0),)][:2]
+        return [list(dict.fromkeys(box_corners((a, c), (b, d)))) for a, b in across for c, d in up]
 
     def density(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b"] | None:
         """Joint density of a profile, of all its n m values at once; 0 outside the support.

@@ -10,6 +10,7 @@ from torch import Tensor
 from truthful.settings.base import Setting
 from truthful.settings.optima import simplex_optimum
 from truthful.settings.optimum import Optimum
+from truthful.settings.regions import Polygon
 from truthful.shapes import Float
 
 
@@ -56,6 +57,12 @@ class Simplex(Setting):
         onto = (values - levels.gather(-1, stay - 1)).clamp_min(0)
         onto = onto * (1 - 2 * self.n_items * torch.finfo(values.dtype).eps)
         return torch.where(positive.sum(-1, keepdim=True) <= self.total, positive, onto)
+
+    def polygons(self, bidder: int) -> list[Polygon]:
+        """With two items a triangle."""
+        if self.n_items != 2:
+            return super().polygons(bidder)
+        return [[(0.0, 0.0), (self.total, 0.0), (0.0, self.total)]]
 
     def density(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b"]:
         """m!/high^m for each bidder, inside."""
