@@ -21,7 +21,8 @@ from truthful.callbacks import Checkpoints
 from truthful.processes import Helper, helped, receive_task, say_ready, together
 from truthful.training import AuctionModule
 
-UNDIVIDED = ("mixture", "misreporter")
+LEFT_OUT = ("mixture", "misreporter", "none")
+"""Those that need their whole batch in one process, and the one without a search."""
 LAGRANGIAN = ("dual=augmented_lagrangian", "dual.update_every=2")
 CASES: dict[str, tuple[str, ...]] = {
     **{path.stem: (f"regret={path.stem}",) for path in sorted((CONF / "regret").glob("*.yaml"))},
@@ -29,7 +30,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "clipped": ("trainer.clip_norm=1e-2",),
     "calibrated": ("rmax=calibrated", "rmax.every=0.5", "rmax.samples=8"),
 }
-for mode in UNDIVIDED:
+for mode in LEFT_OUT:
     del CASES[mode]
 HELP = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.test_distributed import train_along; train_along()"
 
