@@ -79,7 +79,8 @@ class AuctionModule(TrainingLoop):
             raise ValueError(f"rmax=calibrated steers a budget, and {type(dual).__name__} has none; use dual=budget")
         if regret.needs_theorem and mechanism.theorem is None:
             raise ValueError(
-                f"regret=none is for mechanisms that are truthful by a theorem; {type(mechanism).__name__} needs a search"
+                "regret=none is for mechanisms that are truthful by a theorem; "
+                f"{type(mechanism).__name__} needs a search"
             )
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.rmax, self.lr_schedule, self.data = rmax, lr_schedule, data
