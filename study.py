@@ -35,7 +35,7 @@ def main() -> None:
     """Check the study, do what is left of it, show its front."""
     declaration = read_declaration(sys.argv[1:], CONF)
     if find_spec("optuna") is None:
-        raise UserError("study.py needs optuna; pip install the line for it in requirements-extra.txt")
+        raise UserError("optuna is not installed: pip install its line in requirements-extra.txt")
     with composing(CONF) as compose:
         first = declaration.first(*compose(list(declaration.fixed.values())))
         if not declaration.folder.exists():
