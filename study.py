@@ -84,7 +84,7 @@ def show(declaration: Declaration, trials: Trials, recipe: tuple[str, ...]) -> N
     show_front(console, complete, rival)
     stopped = [audits(outcome.folder) for outcome in trials.outcomes() if outcome.stage is Stage.PRUNED]
     last = [found[max(found)] for found in stopped if found]
-    save_front(complete, last, rival, f"{folder.name}, setting {content['setting']}", folder / PICTURE)
+    save_front(complete, last, rival, f"study {declaration.name}, setting {content['setting']}", folder / PICTURE)
     runs = ",".join(str(one.outcome.folder) for one in complete if one.best)
     for line in (
         f"{folder / PICTURE} has all trials in one picture",

@@ -13,6 +13,9 @@ from truthful.study.trials import Outcome, Stage, Trials
 if TYPE_CHECKING:
     from rich.console import Console
 
+WIDTH = 400
+"""Of a table at most: a terminal may be narrower, but half a number is none."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -68,7 +71,7 @@ def show_front(console: Console, trials: Sequence[Finished], rival: KnownAuction
         pad_edge=False,
     )
     keys = [override.partition("=")[0].replace(".", "\n.") for override in shown[0].outcome.overrides]
-    for head in ("trial", *keys, "revenue", "regret,\nmean over bidders", "regret sum\n/ revenue"):
+    for head in ("trial", *keys, "revenue", "regret, mean\nover bidders", "regret sum\n/ revenue"):
         grid.add_column(head, justify="right", no_wrap=True)
     for one in shown:
         audit = one.audit
@@ -81,7 +84,7 @@ def show_front(console: Console, trials: Sequence[Finished], rival: KnownAuction
             f"{audit['regret_ratio']:.5f}",
             style="dim" if beaten else None,
         )
-    console.print(grid)
+    console.print(grid, width=WIDTH, crop=False)
     for one in shown:
         note = ", with the recipe's own values" if one.first else ""
         note += "" if one.best else "; others earn more at less regret"
