@@ -27,6 +27,8 @@ from truthful.study import Stage, Trials, audits, finished, save_front, show_fro
 ROOT = Path(__file__).resolve().parent
 CONF = ROOT / "conf"
 AUCTIONS = ROOT / "results" / "baselines"
+WIDTH = 400
+"""Of the table at most: a terminal may be narrower, but half a number is none."""
 PICTURE = "front.png"
 """In a study's folder."""
 
@@ -74,7 +76,7 @@ def show(declaration: Declaration, trials: Trials, recipe: tuple[str, ...]) -> N
     """The front as a table and a picture, and what to do with it."""
     from rich.console import Console
 
-    console, folder = Console(), declaration.folder
+    console, folder = Console(width=WIDTH), declaration.folder
     console.print(summary(trials, declaration), soft_wrap=True)
     complete = finished(trials, recipe)
     if not complete:

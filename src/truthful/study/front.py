@@ -13,9 +13,6 @@ from truthful.study.trials import Outcome, Stage, Trials
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDTH = 400
-"""Of a table at most: a terminal may be narrower, but half a number is none."""
-
 
 @dataclass(frozen=True)
 class Finished:
@@ -55,7 +52,7 @@ def show_front(console: Console, trials: Sequence[Finished], rival: KnownAuction
     """The front as a table, and the recipe's own trial.
 
     Args:
-        console: where to show it.
+        console: where to show it, wide enough for all columns.
         trials: those that are complete, in the order of the table.
         rival: the best truthful auction known.
     """
@@ -84,7 +81,7 @@ def show_front(console: Console, trials: Sequence[Finished], rival: KnownAuction
             f"{audit['regret_ratio']:.5f}",
             style="dim" if beaten else None,
         )
-    console.print(grid, width=WIDTH, crop=False)
+    console.print(grid, crop=False)
     for one in shown:
         note = ", with the recipe's own values" if one.first else ""
         note += "" if one.best else "; others earn more at less regret"
