@@ -7,7 +7,7 @@ arithmetic is shared.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.utils._pytree as pytree
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from truthful.auction import Outcome
 from truthful.duals import Dual
-from truthful.engine import Engine
+from truthful.engine import Call, Engine
 from truthful.iteration import Iteration, fused
 from truthful.mechanisms import Mechanism
 from truthful.regret import Begun, RegretMode
@@ -37,16 +37,24 @@ class Stacked(Mechanism):
     def __init__(self, members: Sequence[Mechanism]) -> None:
         first = members[0]
         super().__init__(first.n_bidders, first.n_items, first.demand)
-        self._names = [name for name, _ in first.named_parameters()]
+        self._names = [f"module.{name}" for name, _ in first.named_parameters()]
         self._template = (copy.deepcopy(first),)  # in a tuple: its parameters are not ours
         columns = zip(*(list(member.parameters()) for member in members), strict=True)
         self.stacks = nn.ParameterList([nn.Parameter(_stacked(column)) for column in columns])
 
     def forward(self, bids: Float[Tensor, "p *b n m"]) -> Outcome:
         """Each member's outcome for its own profiles."""
+        return self._each(lambda member, own: member(own), bids)
+
+    def relaxed(self, bids: Float[Tensor, "p *b n m"]) -> Outcome:
+        """What training differentiates of each member."""
+        return self._each(lambda member, own: member.relaxed(own), bids)
+
+    def _each(self, rule: Callable[[Mechanism, Tensor], Outcome], bids: Float[Tensor, "p *b n m"]) -> Outcome:
+        called = Call(rule, self._template[0])
 
         def one(parameters: tuple[Tensor, ...], own: Tensor) -> tuple[Tensor, Tensor]:
-            outcome = functional_call(self._template[0], dict(zip(self._names, parameters, strict=True)), (own,))
+            outcome = functional_call(called, dict(zip(self._names, parameters, strict=True)), (own,))
             return outcome.allocation, outcome.payment
 
         return Outcome(*vmap(one)(tuple(self.stacks), bids))
