@@ -123,9 +123,10 @@ def classical(config: dict[str, Any], setting: Setting) -> tuple[dict[str, Mecha
             raise UserError(f"there is no mechanism {name!r}{f'; did you mean {meant}?' if meant else ''}")
     built, refused = {}, {}
     for name in files if asked is None else asked:
-        node = OmegaConf.load(files[name])
+        file = OmegaConf.load(files[name])
+        node = OmegaConf.select(file, "mechanism", default=file)
         try:
-            mechanism = build_mechanism(plain(OmegaConf.create({"mechanism": node.get("mechanism", node)})), setting)
+            mechanism = build_mechanism(plain(OmegaConf.create({"mechanism": node})), setting)
             learned = bool(list(mechanism.parameters()))
         except InterpolationKeyError:  # the network's depth belongs to a run
             learned = True

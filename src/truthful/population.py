@@ -28,7 +28,7 @@ from truthful.shapes import Float
 class Stacked(Mechanism):
     """Mechanisms that differ in their parameters only, as one whose first axis is the member.
 
-    The members' parameters become views of the stack: what trains the stack trains them.
+    The members' parameters become views of the stack: what trains the stack trains them. Buffers are the first one's.
 
     Args:
         members: the mechanisms.
@@ -39,6 +39,10 @@ class Stacked(Mechanism):
         super().__init__(first.n_bidders, first.n_items, first.demand)
         self._names = [f"module.{name}" for name, _ in first.named_parameters()]
         self._template = (copy.deepcopy(first),)  # in a tuple: its parameters are not ours
+        self._members = tuple(members)
+        self._shared = [name for name, _ in first.named_buffers()]
+        for k, (_, buffer) in enumerate(first.named_buffers()):
+            self.register_buffer(f"shared_{k}", buffer)
         columns = zip(*(list(member.parameters()) for member in members), strict=True)
         self.stacks = nn.ParameterList([nn.Parameter(_stacked(column)) for column in columns])
 
@@ -50,11 +54,17 @@ class Stacked(Mechanism):
         """What training differentiates of each member."""
         return self._each(lambda member, own: member.relaxed(own), bids)
 
+    def anneal(self, progress: float) -> None:
+        """All members alike."""
+        for member in self._members:
+            member.anneal(progress)
+
     def _each(self, rule: Callable[[Mechanism, Tensor], Outcome], bids: Float[Tensor, "p *b n m"]) -> Outcome:
         called = Call(rule, self._template[0])
+        shared = {f"module.{name}": getattr(self, f"shared_{k}") for k, name in enumerate(self._shared)}
 
         def one(parameters: tuple[Tensor, ...], own: Tensor) -> tuple[Tensor, Tensor]:
-            outcome = functional_call(called, dict(zip(self._names, parameters, strict=True)), (own,))
+            outcome = functional_call(called, dict(zip(self._names, parameters, strict=True)) | shared, (own,))
             return outcome.allocation, outcome.payment
 
         return Outcome(*vmap(one)(tuple(self.stacks), bids))

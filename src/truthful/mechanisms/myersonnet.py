@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism
-from truthful.mechanisms.spread import spread
+from truthful.mechanisms.temperature import Temperature
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 from truthful.streams import Stream
@@ -26,27 +26,24 @@ class MyersonNet(Mechanism):
     Args:
         setting: has one item; gives the number of bidders, the unit of bids and the types to begin with.
         groups, lines: of each bidder's function.
-        temperature: of the sale in training, in standard deviations of a value.
+        hot, cold: the temperature of a sale at the start and at the end of training, in standard deviations of a value.
     """
 
     strategyproof = "one item to the highest increasing function of the own bid, at the threshold: Myerson 1981"
-    spread: Tensor
 
-    def __init__(self, setting: Setting, groups: int, lines: int, temperature: float) -> None:
+    def __init__(self, setting: Setting, groups: int, lines: int, hot: float, cold: float) -> None:
         super().__init__(**setting.shape)
         if self.n_items != 1:
             raise ValueError(f"MyersonNet is for one item, got {self.n_items}")
         for name, number in (("groups", groups), ("lines", lines)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature!r}")
-        self.temperature, self._setting = temperature, setting.part(Stream.TRAIN)
+        self._setting = setting.part(Stream.TRAIN)
+        self.temperature = Temperature(setting, hot, cold)
         self.slopes = nn.Parameter(torch.zeros(self.n_bidders, groups, lines))
         """Their logarithms."""
         self.heights = nn.Parameter(torch.zeros(self.n_bidders, groups, lines))
         """At a bid of 0."""
-        self.register_buffer("spread", spread(setting))
 
     def initialise(self, generator: torch.Generator) -> None:
         """Slopes from 1/e to e; each line passes through a random type's value less one standard deviation."""
@@ -54,17 +51,21 @@ class MyersonNet(Mechanism):
         with torch.no_grad():
             self.slopes.uniform_(-1, 1, generator=generator)
             types = self._setting.sample(groups * lines, generator).squeeze(-1).T.reshape(self.slopes.shape)
-            values = types / self.spread
+            values = types / self.temperature.unit
             self.heights.copy_(values - 1 - self.slopes.exp() * values)
+
+    def anneal(self, progress: float) -> None:
+        """Bidders err less and less."""
+        self.temperature.fall(progress)
 
     def virtual(self, bids: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         """Each bidder's virtual value."""
-        lines = bids[..., None, None] * self.slopes.exp() + self.heights * self.spread
+        lines = bids[..., None, None] * self.slopes.exp() + self.heights * self.temperature.unit
         return lines.amax(-1).amin(-1)
 
     def inverse(self, virtual: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         """The bid with this virtual value; it may be negative."""
-        lines = (virtual[..., None, None] - self.heights * self.spread) * (-self.slopes).exp()
+        lines = (virtual[..., None, None] - self.heights * self.temperature.unit) * (-self.slopes).exp()
         return lines.amin(-1).amax(-1)
 
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
@@ -77,7 +78,7 @@ class MyersonNet(Mechanism):
     def relaxed(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """Chances of sales that are close to 0 or 1 unless a bid is close to its price; near ties they may exceed 1."""
         _, price = self._thresholds(bids)
-        sold = ((bids.squeeze(-1) - price) / (self.temperature * self.spread)).sigmoid()
+        sold = ((bids.squeeze(-1) - price) / self.temperature.value).sigmoid()
         return Outcome(sold.unsqueeze(-1), sold * price)
 
     def _thresholds(self, bids: Float[Tensor, "*b n m"]) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n"]]:

@@ -7,14 +7,13 @@ from torch import Tensor, nn
 
 from truthful.auction import Outcome
 from truthful.mechanisms.menu import FromMenu, require_one_bidder
-from truthful.mechanisms.spread import spread
+from truthful.mechanisms.temperature import Temperature
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 from truthful.streams import Stream
 
-
 BREADTH = 5.0
-"""Standard deviation of the scores to begin with: most chances are close to 0 or 1, as in known optima."""
+"""Of the logits, at a score of 1: most chances begin close to 0 or 1, as in known optima, and can still move fast."""
 
 
 class RochetNet(FromMenu):
@@ -24,51 +23,50 @@ class RochetNet(FromMenu):
     from 0 to 1 make it convex and monotone, and every truthful auction for one bidder has such a utility, whose
     slope is the allocation (Rochet 1987): the menu and the utility network are one thing with one set of parameters.
 
-    In training the bidder chooses with the chances softmax(utility / temperature), or revenue would have no slope in
-    the chances. A temperature too low leaves most entries without a slope, one too high prices for a bidder
-    who errs.
+    In training the bidder chooses with the chances softmax(utility / temperature). A low temperature leaves most
+    entries without a slope, a high one prices for a bidder who errs: so it falls.
 
     Args:
         setting: has one bidder; gives the shape, the demand, the unit of prices and the types to begin with.
         entries: in the menu, beside nothing for nothing.
-        temperature: of the choice in training, in standard deviations of the sum of his values.
+        hot, cold: the temperature of the choice at the start and at the end of training, in standard deviations of the
+            sum of his values.
     """
 
-    spread: Tensor
-
-    def __init__(self, setting: Setting, entries: int, temperature: float) -> None:
+    def __init__(self, setting: Setting, entries: int, hot: float, cold: float) -> None:
         super().__init__(**setting.shape)
         require_one_bidder(self)
         if isinstance(entries, bool) or not isinstance(entries, int) or entries < 1:
             raise ValueError(f"entries must be a whole number of at least 1, got {entries!r}")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature!r}")
-        self.temperature, self._setting = temperature, setting.part(Stream.TRAIN)
+        self._setting = setting.part(Stream.TRAIN)
+        self.temperature = Temperature(setting, hot, cold)
         self.scores = nn.Parameter(torch.zeros(entries, self.n_items + (self.demand == "unit")))
         self.prices = nn.Parameter(torch.zeros(entries))
-        self.register_buffer("spread", spread(setting))
 
     def initialise(self, generator: torch.Generator) -> None:
         """Chances from normal scores; each entry at the price at which one random type just takes it."""
         with torch.no_grad():
-            self.scores.normal_(0, BREADTH, generator=generator)
+            self.scores.normal_(generator=generator)
             types = self._setting.sample(len(self.prices), generator)[:, 0]
-            self.prices.copy_((types * self._chances()).sum(-1) / self.spread)
+            self.prices.copy_((types * self._chances()).sum(-1) / self.temperature.unit)
+
+    def anneal(self, progress: float) -> None:
+        """The bidder errs less and less."""
+        self.temperature.fall(progress)
 
     def menu(self) -> tuple[Float[Tensor, "k m"], Float[Tensor, "k"]]:
         """As learned; prices are never negative. Nothing for nothing comes last."""
-        chances, prices = self._chances(), self.prices.abs() * self.spread
+        chances, prices = self._chances(), self.prices.abs() * self.temperature.unit
         return torch.cat([chances, torch.zeros_like(chances[:1])]), torch.cat([prices, torch.zeros_like(prices[:1])])
 
     def relaxed(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The expected outcome if the bidder chooses by a softmax."""
         chances, prices = self.menu()
         utilities = bids @ chances.T - prices
-        chosen = (utilities / (self.temperature * self.spread)).softmax(-1)
+        chosen = (utilities / self.temperature.value).softmax(-1)
         return Outcome(chosen @ chances, chosen @ prices)
 
     def _chances(self) -> Float[Tensor, "k m"]:
         """Unit demand: a softmax over the items and nothing."""
-        if self.demand == "unit":
-            return self.scores.softmax(-1)[:, : self.n_items]
-        return self.scores.sigmoid()
+        scores = BREADTH * self.scores
+        return scores.softmax(-1)[:, : self.n_items] if self.demand == "unit" else scores.sigmoid()
