@@ -390,9 +390,9 @@ def finish(
         "observed": module.setting.observed,
     }
     report.save_misreports(run.folder / "misreports.npz")
-    write_json(run.folder / RESULT, result)
-    (run.folder / JOURNAL).unlink(missing_ok=True)
     pictures = save_pictures(report, module.mechanism, module.setting, run.folder)
+    write_json(run.folder / RESULT, result)  # last: it makes the run complete
+    (run.folder / JOURNAL).unlink(missing_ok=True)
     logging.log_audit(loggers, result, pictures, module.iterations)
     show_result(console, result, module.setting.optimal_revenue)
     console.print(f"trained in {result['train']['seconds']:.0f} s, audited in {report.seconds:.0f} s", soft_wrap=True)
