@@ -46,13 +46,19 @@ class MyersonNet(Mechanism):
         """At a bid of 0."""
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Slopes from 1/e to e; each line passes through a random type's value less one standard deviation."""
+        """A rise of the order of the bid's, in which each line is the value between two random types.
+
+        Lines that are nowhere the value would never learn. Those of a group follow each other from flat to steep, and
+        the next group begins flat.
+        """
         groups, lines = self.slopes.shape[1:]
         with torch.no_grad():
-            self.slopes.uniform_(-1, 1, generator=generator)
-            types = self._setting.sample(groups * lines, generator).squeeze(-1).T.reshape(self.slopes.shape)
-            values = types / self.temperature.unit
-            self.heights.copy_(values - 1 - self.slopes.exp() * values)
+            self.slopes.copy_(torch.linspace(-1, 1, lines))
+            types = self._setting.sample(groups * lines, generator).squeeze(-1).T.sort().values / self.temperature.unit
+            slopes = self.slopes.flatten(1).exp()
+            rises = slopes[:, :-1] * types.diff()
+            starts = types[:, :1] - 1 + torch.cat([torch.zeros_like(types[:, :1]), rises.cumsum(1)], 1)
+            self.heights.copy_((starts - slopes * types).reshape(self.heights.shape))
 
     def anneal(self, progress: float) -> None:
         """Bidders err less and less."""
