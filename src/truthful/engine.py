@@ -273,7 +273,7 @@ def _small_products(left: Tensor, right: Tensor) -> Any:
     return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2)
 
 
-_SMALL = 1
+_SMALL = 16
 """The second largest of a product's three sizes, at most."""
 
 _CHEAPER: dict[Any, Callable[..., Tensor]] = {
