@@ -63,7 +63,7 @@ class Exchangeable(nn.Linear):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(4 * inputs, outputs)
 
-    def forward(self, features: Float[Tensor, "b n m i"]) -> Float[Tensor, "b n m o"]:  # type: ignore[override]
+    def forward(self, features: Float[Tensor, "b n m i"]) -> Float[Tensor, "b n m o"]:
         """Each block is applied before its mean is spread over the cells again."""
         own, bidders, items, both = self.weight.chunk(4, -1)
         over_bidders, over_items = features.mean(-3, keepdim=True), features.mean(-2, keepdim=True)

@@ -90,7 +90,8 @@ def _attention(
     """Softmax attention along an axis. In plain products, of which any derivative can be differentiated again."""
     query, key, value = (one.movedim(axis, -2) for one in (query, key, value))
     weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
-    return (weights @ value).movedim(-2, axis).flatten(-2)
+    answer: Tensor = weights @ value
+    return answer.movedim(-2, axis).flatten(-2)
 
 
 def positions(bids: Float[Tensor, "n m"]) -> Float[Tensor, "n m p"]:
