@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from truthful.mechanisms.base import at_least_one
 from truthful.mechanisms.exchangeable import CellNetwork, Exchangeable
@@ -77,9 +78,9 @@ class Block(nn.Module):
 
     def forward(self, features: Float[Tensor, "b n m w"]) -> Float[Tensor, "b n m w"]:
         """The features after the block."""
-        projected = self.projection(features).unflatten(-1, (2, 3, self.heads, -1))
-        over_items, over_bidders = (direction.unbind(-3) for direction in projected.unbind(-4))
-        answers = torch.cat([_attention(*over_items, axis=-3), _attention(*over_bidders, axis=-4)], -1)
+        blocks = zip(self.projection.weight.chunk(6), self.projection.bias.chunk(6), strict=True)
+        parts = [linear(features, weight, bias).unflatten(-1, (self.heads, -1)) for weight, bias in blocks]
+        answers = torch.cat([_attention(*parts[:3], axis=-3), _attention(*parts[3:], axis=-4)], -1)
         mixed: Tensor = features + self.activation(self.mixture(answers))
         return mixed
 
