@@ -1,34 +1,36 @@
 """Networks that treat bidders and items alike: what that means, any number of them, and training them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from tests.conftest import SMALL, Answer, regret_mode, result
+from tests.conftest import SMALL, regret_mode, result, same
+from tests.test_cli import Cli
 from tests.test_engine import Traced
 from tests.test_training import fit, make
 from truthful.auction import Outcome, revenue, utility
+from truthful.data import FixedSample
 from truthful.engine import Eager
 from truthful.mechanisms import EquivariantNet, Mechanism, RegretFormer
 from truthful.mechanisms.exchangeable import Exchangeable
 from truthful.mechanisms.regretformer import Block
 from truthful.population import Stacked
+from truthful.report import find_cards, make_rows
 from truthful.settings import UniformBox
 
 KINDS = ["equivariantnet", "regretformer", "positional"]
 EQUIVARIANT = KINDS[:2]
 
 
-def built(kind: str, n: int = 2, m: int = 2, demand: str = "additive", seed: int = 0) -> Mechanism:
+def built(kind: str, n: int = 2, m: int = 2, demand: str = "additive", seed: int = 0, depth: int = 2) -> Mechanism:
     """A small network, its parameters large enough for outcomes to differ from bid to bid."""
     mechanism: Mechanism
     if kind == "equivariantnet":
-        mechanism = EquivariantNet(n, m, demand, depth=2, width=8, activation=torch.nn.Tanh())
+        mechanism = EquivariantNet(n, m, demand, depth, width=8, activation=torch.nn.Tanh())
     else:
-        mechanism = RegretFormer(n, m, demand, 2, 8, 2, torch.nn.Tanh(), positional=kind == "positional")
+        mechanism = RegretFormer(n, m, demand, depth, 8, 2, torch.nn.Tanh(), positional=kind == "positional")
     mechanism.initialise(torch.Generator().manual_seed(seed))
     with torch.no_grad():
         for parameter in mechanism.parameters():
@@ -127,14 +129,12 @@ def test_stacked_networks_answer_as_each_does(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"),
-    [("equivariantnet", "gradient"), ("equivariantnet", "local"), ("positional", "gradient")]
-    + [("regretformer", mode) for mode in ("standard", "probing")],
+    ("kind", "mode"), [("equivariantnet", "local"), ("regretformer", "probing"), ("positional", "gradient")]
 )
 def test_they_train_and_can_be_compiled(kind: str, mode: str) -> None:
     runs = []
     for engine in (Eager(), Traced()):
-        module = make(4, regret=regret_mode(mode), mechanism=built(kind)).double()
+        module = make(4, regret=regret_mode(mode), mechanism=built(kind, depth=1)).double()
         module.data.sample = module.data.sample.double()
         module.engine = engine
         runs.append(fit(module))
@@ -152,20 +152,48 @@ def test_a_setting_whose_items_differ_is_warned_of() -> None:
     make(4, setting=setting, mechanism=built("positional", 1))  # a warning would be an error
 
 
-@pytest.mark.parametrize("change", [{"depth": 0}, {"width": 0}, {"heads": 3}])
+@pytest.mark.parametrize("change", [{"blocks": 0}, {"width": 0}, {"heads": 3}])
 def test_a_wrong_network_is_refused(change: dict) -> None:
-    arguments = {"depth": 1, "width": 8, "heads": 2, "activation": torch.nn.Tanh(), "positional": False}
+    arguments = {"blocks": 1, "width": 8, "heads": 2, "activation": torch.nn.Tanh(), "positional": False}
     with pytest.raises(ValueError, match=next(iter(change))):
         RegretFormer(2, 2, "additive", **{**arguments, **change})
 
 
-@pytest.mark.parametrize("mechanism", ["equivariantnet", "regretformer"])
-def test_trained_at_2_x_3_evaluated_at_3_x_5(mechanism: str, cli: Callable[..., Answer], tmp_path: Path) -> None:
-    small = (f"mechanism={mechanism}", "mechanism.width=8", "depth=1", "setting=uniform_2x3", *SMALL)
-    assert cli("train.py", *small, "iterations=20", "hydra.run.dir=run").code == 0
+@pytest.mark.parametrize(("mechanism", "mode"), [("equivariantnet", "probing"), ("regretformer", "standard")])
+def test_trained_at_2_x_3_resumed_exactly_evaluated_at_3_x_5_and_reported(
+    mechanism: str, mode: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = (f"mechanism={mechanism}", "mechanism.width=8", "depth=1", "setting=uniform_2x3", f"regret={mode}", *SMALL)
+    small += ("trainer.audit_every=0", "iterations=20")
+    assert cli("train.py", *small, "hydra.run.dir=whole").code == 0
+    draw = FixedSample.__call__
+
+    def stopped(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
+        if iteration == 12:
+            raise KeyboardInterrupt
+        return draw(self, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FixedSample, "__call__", stopped)
+        assert cli("train.py", *small, "hydra.run.dir=run").code != 0
+    assert cli("train.py", "resume=run").code == 0
+    assert same(tmp_path / "whole", tmp_path / "run")
+
     few = ("audit=fast", "audit.samples=8", "hydra.run.dir=there")
     answer = cli("evaluate.py", "run=run", "setting.n_bidders=3", "setting.n_items=5", *few)
     assert answer.code == 0, answer.err
     there = result(tmp_path / "there")
     assert there["setting_overrides"] == {"n_bidders": 3, "n_items": 5}
     assert len(there["audit"]["regret_by_bidder"]) == 3
+    cards, unread = find_cards([Path("run"), Path("there")])
+    rows, _ = make_rows(cards, {}, {})
+    assert [row.setting for row in rows] == ["uniform_2x3", "uniform_2x3, n_bidders=3 n_items=5"]
+    assert all(row.facts["mechanism"] == mechanism for row in rows)
+    assert unread == []
+
+
+def test_regretnet_says_that_it_is_for_its_own_size(cli: Cli) -> None:
+    assert cli("train.py", "iterations=5", *SMALL, "trainer.audit_every=0", "hydra.run.dir=run").code == 0
+    answer = cli("evaluate.py", "run=run", "setting.n_items=5")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "RegretNet was trained for other numbers of bidders or items, or another demand, than 2 x 5" in answer.err

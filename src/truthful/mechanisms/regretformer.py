@@ -22,7 +22,7 @@ class RegretFormer(CellNetwork):
 
     Args:
         n_bidders, n_items, demand: those of the setting.
-        depth: number of blocks.
+        blocks: number of them.
         width: features of a cell.
         heads: of each attention; `width` is divided among them.
         activation: the module after the embedding and in each block.
@@ -35,19 +35,19 @@ class RegretFormer(CellNetwork):
         n_bidders: int,
         n_items: int,
         demand: str,
-        depth: int,
+        blocks: int,
         width: int,
         heads: int,
         activation: nn.Module,
         positional: bool,
     ) -> None:
         super().__init__(n_bidders, n_items, demand)
-        at_least_one(depth=depth, width=width, heads=heads)
+        at_least_one(blocks=blocks, width=width, heads=heads)
         self.equivariant = not positional
         self.activation = activation
         self.embedding = Exchangeable(1, width)
         self.position = nn.Linear(4 * len(FREQUENCIES), width, bias=False) if positional else None
-        self.blocks = nn.Sequential(*(Block(width, heads, activation) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, heads, activation) for _ in range(blocks)))
         self.readout = nn.Linear(width, self.readouts)
 
     def cells(self, bids: Float[Tensor, "b n m"]) -> Float[Tensor, "b n m k"]:
