@@ -62,7 +62,7 @@ def restore_constraints(constraints: Mapping[str, Constraint], checkpoint: dict[
     """Load what a training checkpoint has of constraints: multipliers, and what was learned before training."""
     for name, constraint in constraints.items():
         try:
-            constraint.load_state_dict(_part(checkpoint, f"constraints.{name}."))
+            constraint.load_state_dict(_part(checkpoint, f"constraint.{name}."))
         except RuntimeError as error:
             raise UserError(f"the checkpoint does not fit constraint.{name}: {error}") from error
 

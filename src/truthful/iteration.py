@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +54,8 @@ class Iteration(nn.Module):
         super().__init__()
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.optimizer, self.clip_norm, self.engine, self.share = optimizer, clip_norm, engine, share
-        self.constraints = cast("Sequence[Constraint]", nn.ModuleList(constraints))
+        self.constraints = list(constraints)
+        self.registered = nn.ModuleList(self.constraints)
         self.fused = fused(optimizer) if fuse else None
 
     def controls(self, rates: Sequence[float], budgets: Sequence[float], first: int) -> Float[Tensor, "t 4"]:

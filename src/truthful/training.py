@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +87,8 @@ class AuctionModule(TrainingLoop):
             )
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.rmax, self.lr_schedule, self.data = rmax, lr_schedule, data
-        self.constraints = cast("Mapping[str, Constraint]", nn.ModuleDict(constraints or {}))
+        self.constraints = dict(constraints or {})
+        self.constraint = nn.ModuleDict(self.constraints)  # checkpoints have them as the configuration does
         self.batch, self.seed, self.clip_norm = batch, seed, clip_norm
         self.register_buffer("completed", torch.tensor(0))
         self.register_buffer("history", torch.zeros(RESULT_WINDOW, 2))
