@@ -63,7 +63,8 @@ class Constraint(nn.Module, ABC):
 
     def update(self, violation: Float[Tensor, "*p"]) -> None:
         """Move the multiplier, once an iteration, with the mean violation from before the network's step."""
-        self.dual.update(violation.unsqueeze(-1), torch.ones_like(violation), self.tolerance.to(violation))
+        tolerance = self.tolerance.to(violation).expand_as(violation)
+        self.dual.update(violation.unsqueeze(-1), torch.ones_like(violation), tolerance)
 
 
 def share(name: str, number: float, most: float = 1.0, why: str = "") -> float:

@@ -20,6 +20,7 @@ EARLY: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rmax.end": lambda content: (content.get("rmax") or {}).get("end"),
     "depth": lambda content: content.get("depth"),
     "batch": lambda content: content.get("batch"),
+    "constraint": lambda content: "none",
 }
 """What results tell that have no configuration in them: those of early commits."""
 
