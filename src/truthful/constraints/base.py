@@ -18,8 +18,8 @@ from truthful.shapes import Float
 class Constraint(nn.Module, ABC):
     """A condition on the outcomes of truthful reports: the mean of its violation over profiles is at most `tolerance`.
 
-    It has a dual of its own, the same rules as for regret: the violation takes the place of the only bidder's regret, 1
-    that of revenue, the tolerance that of the budget. All state is in buffers.
+    It has a dual of its own, of the same kind as that of regret: the violation takes the place of an only bidder's
+    regret, 1 that of revenue, the tolerance that of the budget. All state is in buffers.
 
     Args:
         setting: whose outcomes it is about.

@@ -55,7 +55,7 @@ class Preference(Constraint):
         setting: Setting,
         tolerance: float,
         dual: Callable[..., Dual],
-        file: str | None,
+        file: str,
         sha256: str | None,
         least: float,
         width: int,
