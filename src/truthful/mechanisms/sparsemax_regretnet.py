@@ -16,7 +16,7 @@ from truthful.shapes import Float
 class SparsemaxRegretNet(Mechanism):
     """Feasible and individually rational by construction; incentive compatible as far as it was trained to be.
 
-    Allocation: that of RegretNet with a sparsemax for each softmax. Payment: min(ReLU(score), cover), where
+    Allocation: that of RegretNet with a sparsemax for each softmax. Payment: min(|score|, cover), where
 
         cover_i = sum over j of max(0, t x_ij - max(0, t - b_ij) over the levels t)
 
@@ -68,4 +68,4 @@ class SparsemaxRegretNet(Mechanism):
         covered = levels * allocation.unsqueeze(-1) - (levels - bids.unsqueeze(-1)).clamp_min(0)
         cover = covered.amax(-1).clamp_min(0).sum(-1)
         score = self.payment_network(profiles).reshape(cover.shape)
-        return Outcome(allocation, torch.minimum(score.clamp_min(0), cover))
+        return Outcome(allocation, torch.minimum(score.abs(), cover))
