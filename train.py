@@ -61,7 +61,7 @@ from truthful.results import (
 from truthful.series import MetricsFile
 
 if TYPE_CHECKING:
-    from lightning import Trainer
+    from lightning import Callback, Trainer
     from lightning.pytorch.loggers import Logger
     from rich.console import Console
 
@@ -73,6 +73,8 @@ CONF = Path(__file__).resolve().parent / "conf"
 BOUNDS = Path(__file__).resolve().parent / "results" / "bounds"
 VARIABLE = ("rmax.start", "rmax.end", "optimizer.lr", "dual.rate", "dual.multiplier")
 """Keys that the members of a population may differ in, beside the seed."""
+TRAIN_ALONG = "--train-along"
+"""The only argument of the other processes of a run with several devices."""
 
 
 @answer_mistakes
@@ -90,6 +92,7 @@ def train_run(composed: DictConfig, run: Run) -> None:
             raise UserError(f"{run.shown_folder / RESULT} belongs to another configuration; choose another folder")
         sys.stdout.write(f"{run.shown_folder} is complete, see {run.shown_folder / RESULT}\n")
         return
+    run.config["trainer"].setdefault("devices", 1)  # runs from before it have none
     for key, least in (("iterations", 1), ("batch", 1), ("depth", 1), ("seed", 0), ("population", 1)):
         whole_number(run.config, key, least)
 
@@ -135,12 +138,14 @@ def train_run(composed: DictConfig, run: Run) -> None:
 def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
     """All objects of a run, wired. Whatever does not fit is a UserError; warnings are shown."""
     from truthful.auditing import check_audit
+    from truthful.processes import check_divisible
     from truthful.streams import Stream
     from truthful.training import AuctionModule
 
     trainer = config["trainer"]
-    for key, least in (("log_every", 1), ("checkpoint_every", 1), ("audit_every", 0), ("audit_samples", 2)):
-        whole_number(trainer, key, least, group="trainer")
+    least = {"devices": 1, "log_every": 1, "checkpoint_every": 1, "audit_every": 0, "audit_samples": 2}
+    for key in least:
+        whole_number(trainer, key, least[key], group="trainer")
     limit = trainer["exploitation"]
     if limit is not None and not (type(limit) in (int, float) and limit > 0):
         raise UserError(f"trainer.exploitation must be a positive number or null, got {limit!r}")
@@ -160,6 +165,7 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
                 **{key: config[key] for key in ("iterations", "batch", "seed")},
                 **{key: trainer[key] for key in ("clip_norm", "log_every")},
             )
+        check_divisible(module, trainer["devices"], trainer["accelerator"])
         for stream in (Stream.HELD_OUT, Stream.AUDIT):
             setting.part(stream)  # of observed valuations it may be empty: now, not after training
     except (ValueError, TypeError) as error:
@@ -198,6 +204,10 @@ def build_population(members: list[Run], console: Console) -> PopulationModule:
     """All members, wired."""
     from truthful.population_training import PopulationModule
 
+    if members[0].config["trainer"]["devices"] != 1:
+        raise UserError(
+            "trainer.devices shares the batches of one network, and a population has several: use one of them"
+        )
     modules = [build_module(member.config, console) for member in members]
     try:
         return PopulationModule(modules)
@@ -215,7 +225,7 @@ def set_engine(module: TrainingLoop, config: dict[str, Any], saved: dict[str, An
     if saved is None:
         device = torch.device("cuda" if gpu else "cpu")
         with shown_warnings(console):
-            module.engine = build(config, "engine").resolve(device, module.eager_seconds)
+            module.engine = build(config, "engine").resolve(device, module.eager_seconds / config["trainer"]["devices"])
     else:
         module.engine = ENGINES[saved["name"]]()
         torch.set_num_threads(saved["threads"])
@@ -271,12 +281,9 @@ def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
 
 def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict[str, Any]) -> Trainer:
     """Lightning's Trainer with our callbacks, and no loggers yet. Checkpoints keep the origin that `result` tells."""
-    import lightning
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
     from truthful.callbacks import Checkpoints, LogMetrics, PeriodicAudit, ShowProgress
+    from truthful.processes import together
 
-    quieten_lightning()
     options = run.config["trainer"]
     often, samples, limit = (options[key] for key in ("audit_every", "audit_samples", "exploitation"))
     audits = PeriodicAudit(often, samples, module.members[0].seed, run.folder, limit)
@@ -284,10 +291,19 @@ def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash, "origin": origin}
     progress = [ShowProgress(console, audits)] if options["progress"] else []
     callbacks = [LogMetrics(), audits, *progress, Checkpoints(run.folder, options["checkpoint_every"], identity)]
+    return bare_trainer(options["accelerator"], together(options["devices"]), callbacks)
+
+
+def bare_trainer(accelerator: str, processes: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+    """Lightning's Trainer with nothing but these callbacks."""
+    import lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    quieten_lightning()
     try:
         return lightning.Trainer(
-            accelerator=options["accelerator"],
-            devices=1,
+            accelerator=accelerator,
+            **processes,
             max_epochs=-1,
             logger=False,
             callbacks=callbacks,
@@ -296,25 +312,47 @@ def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError) as error:
-        raise UserError(f"trainer.accelerator={options['accelerator']}: {error}") from error
+        raise UserError(f"trainer.accelerator={accelerator}: {error}") from error
 
 
 def fit(run: Run, module: TrainingLoop, trainer: Trainer, console: Console, resume: bool) -> None:
     """Train to the end, from the checkpoint if there is one."""
     from truthful.callbacks import TrainingInterrupted
     from truthful.loop import TrainingDiverged
+    from truthful.processes import ProcessLost, helped
 
+    checkpoint = str(run.folder / CHECKPOINT) if resume else None
+    command = [sys.executable, str(Path(__file__).resolve()), TRAIN_ALONG]
+    task = {"config": run.config, "engine": module.timings()["engine"], "checkpoint": checkpoint}
     try:
-        with shown_warnings(console, "truthful"):
-            trainer.fit(module, ckpt_path=run.folder / CHECKPOINT if resume else None, weights_only=True)
+        with shown_warnings(console, "truthful"), helped(trainer, command, task):
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         if module.interrupted:  # during the last training step, which is saved
             raise TrainingInterrupted(f"interrupted after iteration {module.iteration}, the last")
     except TrainingInterrupted as interruption:
         stop(f"{interruption}; continue with: python train.py resume={run.shown_folder}", code=INTERRUPTED)
-    except TrainingDiverged as error:
+    except (TrainingDiverged, ProcessLost) as error:
         last = f"the last good checkpoint is {run.shown_folder / CHECKPOINT}"
         saved = last if (run.folder / CHECKPOINT).exists() else "no checkpoint had been saved yet"
         raise UserError(f"{error}; {saved}") from error
+
+
+def train_along() -> None:
+    """Be one of the other processes of a run, whose first process has started this one (`truthful.processes`)."""
+    import contextlib
+
+    from rich.console import Console
+
+    from truthful.loop import TrainingDiverged
+    from truthful.processes import receive_task, say_ready, together
+
+    task = receive_task()
+    module = build_module(task["config"], Console(quiet=True))
+    set_engine(module, task["config"], task["engine"], Console(quiet=True))
+    trainer = bare_trainer("cpu", together(task["count"], task["rank"], task["port"]), [])
+    say_ready()
+    with contextlib.suppress(TrainingDiverged):  # which the first process tells
+        trainer.fit(module, ckpt_path=task["checkpoint"], weights_only=True)
 
 
 def finish(
@@ -352,9 +390,9 @@ def finish(
         "observed": module.setting.observed,
     }
     report.save_misreports(run.folder / "misreports.npz")
-    write_json(run.folder / RESULT, result)
-    (run.folder / JOURNAL).unlink(missing_ok=True)
     pictures = save_pictures(report, module.mechanism, module.setting, run.folder)
+    write_json(run.folder / RESULT, result)  # last: it makes the run complete
+    (run.folder / JOURNAL).unlink(missing_ok=True)
     logging.log_audit(loggers, result, pictures, module.iterations)
     show_result(console, result, module.setting.optimal_revenue)
     console.print(f"trained in {result['train']['seconds']:.0f} s, audited in {report.seconds:.0f} s", soft_wrap=True)
@@ -446,6 +484,7 @@ def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, 
         + (f", continued after iteration {done}" if done else ""),
         "audit": arguments(config["audit"]),
         "engine": f"{module.engine.name}, {threads} thread{'s' if threads > 1 else ''}"
+        + (f" in each of {devices} processes" if (devices := config["trainer"]["devices"]) > 1 else "")
         + (", starts after up to a minute of compilation" if isinstance(module.engine, Prepared) else ""),
         "folder": str(run.shown_folder),
     }
@@ -467,7 +506,8 @@ def quieten_lightning() -> None:
     """Lightning's own lines say nothing about this program; Hydra would print them twice."""
     import logging
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
@@ -478,5 +518,7 @@ def main(config: DictConfig) -> None:
     train(config)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:] == [TRAIN_ALONG]:
+    train_along()
+elif __name__ == "__main__":
     run_script(main, CONF, "config", usage=__doc__)

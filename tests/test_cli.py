@@ -172,6 +172,7 @@ def test_a_folder_with_a_run_is_refused_continued_or_complete(cli: Cli, tmp_path
     for content in (first, again):
         content["audit"].pop("seconds")
         content.pop("command")
+        content["config"].pop("logger")
     assert again == first
     other = cli("train.py", *arguments, "resume=auto", "seed=4")
     assert (other.code, other.err.count("\n")) == (1, 1)
@@ -448,5 +449,6 @@ def test_the_readme_s_commands_name_things_that_exist() -> None:
     for line in commands:
         for word in line.split("#")[0].replace("`", " ").split():
             group, _, option = word.partition("=")
-            if (ROOT / "conf" / group).is_dir() and option and "," not in option:
+            ours = (ROOT / "conf" / group).is_dir() and not group.startswith("hydra")
+            if ours and option and "," not in option:
                 assert (ROOT / "conf" / group / f"{option}.yaml").exists(), word

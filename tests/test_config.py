@@ -19,7 +19,7 @@ SETTINGS, REGRETS = "abcde", ("standard", "local", "local_persistent")
 GROUPS = sorted(
     str(path.parent.relative_to(CONF)) + "=" + path.stem
     for path in CONF.rglob("*.yaml")
-    if path.parent != CONF and "recipe" not in path.parts
+    if path.parent != CONF and not {"recipe", "study"} & set(path.parts)
 )
 
 

@@ -362,11 +362,11 @@ def test_the_certificate_counts_auctions_not_draws(ids: Path) -> None:
     assert len(report.instances.values) == 12
 
 
-@pytest.mark.parametrize("file", sorted((CONF / "regret").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_regret_mode_trains(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", sorted({path.stem for path in (CONF / "regret").glob("*.yaml")} - {"none"}))
+def test_every_regret_mode_trains(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    overrides = [f"regret={file.stem}", "iterations=4", "batch=8", "data.samples=16", "depth=1", "mechanism.width=8"]
-    if file.stem == "local":
+    overrides = [f"regret={mode}", "iterations=4", "batch=8", "data.samples=16", "depth=1", "mechanism.width=8"]
+    if mode == "local":
         overrides = [*overrides[:3], *overrides[4:], "data=fresh"]
     module = train.build_module(composed("setting=empirical", *overrides), Console(quiet=True))
     before = [parameter.detach().clone() for parameter in module.mechanism.parameters()]

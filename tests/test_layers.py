@@ -14,11 +14,11 @@ PACKAGE = ROOT / "src" / "truthful"
 LAYERS = [
     {"errors", "shapes", "streams", "schedules", "published", "results", ""},
     {"ceilings", "series", "sweeps"},
-    {"report"},
+    {"report", "study"},
     {"auction"},
     {"laws"},
     {"settings"},
-    {"mechanisms", "duals", "engine", "optimizers", "calibration"},
+    {"mechanisms", "duals", "engine", "optimizers", "calibration", "distributed"},
     {"data", "plots", "checkpoints"},
     {"regret"},
     {"bounds"},
@@ -31,16 +31,18 @@ LAYERS = [
     {"population_training"},
     {"logging"},
     {"callbacks"},
+    {"processes"},
     {"app"},
 ]
 HOMES = {
-    "lightning": {"loop", "logging", "callbacks"},
+    "lightning": {"loop", "logging", "callbacks", "processes"},
     "hydra": {"app"},
     "omegaconf": {"app"},
     "scipy": {"bounds"},
+    "optuna": {"study"},
     "wandb": {"logging"},
-    "rich": {"console", "callbacks", "report"},
-    "matplotlib": {"plots", "audit_plots", "report"},
+    "rich": {"console", "callbacks", "report", "study"},
+    "matplotlib": {"plots", "audit_plots", "report", "study"},
 }
 CORE = (
     "auction",
@@ -56,6 +58,7 @@ CORE = (
     "auditing",
     "schedules",
     "calibration",
+    "distributed",
     "streams",
     "data",
     "checkpoints",
@@ -90,7 +93,7 @@ def test_layering(file: Path) -> None:
         assert own in HOMES.get(package, {own}), f"{own} must not import {package}"
         if package == "truthful" and own != "":
             assert height[rest[0]] <= height[own], f"{own} must not import truthful.{rest[0]}"
-        assert own not in ("app", "report", "ceilings") or package != "torch"
+        assert own not in ("app", "report", "study", "ceilings") or package != "torch"
 
 
 def test_the_core_needs_torch_only() -> None:
@@ -126,8 +129,8 @@ print(truthful.audit(mechanism, setting, "fast", 10, 0).regret >= 0)
 
 
 def test_the_command_line_is_light() -> None:
-    heavy = ("torch", "lightning", "wandb", "rich", "matplotlib")
-    scripts = "train, evaluate, report, bounds, baselines, explore, dashboard"
+    heavy = ("torch", "lightning", "wandb", "rich", "matplotlib", "optuna")
+    scripts = "train, evaluate, report, bounds, baselines, explore, dashboard, study"
     program = f"import sys, {scripts}; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

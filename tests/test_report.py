@@ -81,7 +81,7 @@ def test_seeds_are_one_row_with_the_error_over_seeds(tmp_path: Path, capsys: pyt
     assert float(local["audited_over_training"]) == pytest.approx(0.002 / CARD["train"]["regret_sum"], rel=1e-5)
     assert (standard["error_over"], float(standard["revenue_se"])) == ("profiles", 0.004)
     assert (float(local["ceiling"]), local["ceiling_kind"]) == (pytest.approx(BOUNDS["a"], rel=1e-6), "bound")
-    assert [row["method"] for row in published] == ["published RegretNet-Standard", "published RegretNet-Local"]
+    assert [row["method"] for row in published] == ["published Standard", "published Local"]
     assert [float(row["regret"]) for row in published] == [0.0004, 0.00077]
 
 

@@ -134,7 +134,8 @@ class Checkpoints(Callback):
 
         def stop(number: int, frame: FrameType | None) -> None:
             pl_module.interrupted = True
-            signal.signal(number, self._handlers[signal.Signals(number)])
+            if number == signal.SIGINT:  # Lightning answers SIGTERM by talking to processes that may be busy
+                signal.signal(number, self._handlers[signal.SIGINT])
 
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, stop)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from truthful.auction import revenue
+from truthful.distributed import ALONE, Share
 from truthful.duals import Dual
 from truthful.engine import Engine
 from truthful.mechanisms import Mechanism
@@ -32,6 +33,7 @@ class Iteration(nn.Module):
         clip_norm: largest norm of the gradient, or None.
         engine: executes it.
         fuse: make the optimiser's step part of the function if that is known how (see `fused`).
+        share: what this process has of each batch.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class Iteration(nn.Module):
         clip_norm: float | None,
         engine: Engine,
         fuse: bool,
+        share: Share = ALONE,
     ) -> None:
         super().__init__()
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
-        self.optimizer, self.clip_norm, self.engine = optimizer, clip_norm, engine
+        self.optimizer, self.clip_norm, self.engine, self.share = optimizer, clip_norm, engine, share
         self.fused = fused(optimizer) if fuse else None
 
     def controls(self, rates: Sequence[float], budgets: Sequence[float], first: int) -> Float[Tensor, "t 4"]:
@@ -77,7 +80,7 @@ class Iteration(nn.Module):
         """Do it. Returns revenue, the sum of regret, each bidder's regret, the gradient's norm.
 
         Args:
-            values: the batch.
+            values: the batch, whole.
             rows: which rows of the fixed sample they are, or None.
             generator: for this iteration's starting points.
             controls: a row of `controls`.
@@ -86,7 +89,7 @@ class Iteration(nn.Module):
         """
         begun = self.regret.begin(self.setting, values, rows, generator)
         record, misreport, gradients = self.ready(values, begun, controls)()
-        self.regret.store(rows, misreport)
+        self.regret.store(rows, self.share.whole(misreport))
         if self.fused is not None:
             self.fused.between(completed)
         else:
@@ -101,6 +104,7 @@ class Iteration(nn.Module):
         self, values: Float[Tensor, "*p b n m"], begun: Begun, controls: Float[Tensor, "*p 4"]
     ) -> Callable[[], tuple[Tensor, Tensor, list[Tensor]]]:
         """An iteration, all but done: nothing has changed yet. Raises EngineFailed if the engine does not work."""
+        values, begun = self.share.part((values, begun))
         if self.regret.staged:
             begun = (self.regret.find(self.mechanism, self.setting, values, begun, run=self.engine.run),)
         return self.engine.ready(Iteration.update, self, values, begun, controls)
@@ -127,13 +131,14 @@ class Iteration(nn.Module):
         )
         misreport = misreport.detach().requires_grad_(regret_mode.follows)
         regret = regret_mode(self.mechanism, self.setting, values, truthful, misreport)
-        mean_revenue = revenue(truthful).mean(-1)
+        regret, mean_revenue = self.share.joint(regret, revenue(truthful).mean(-1))
         parameters = list(self.mechanism.parameters())
         loss = (self.dual(regret, mean_revenue) - mean_revenue).sum()
         wanted = [*parameters, misreport] if regret_mode.follows else parameters
         gradients = list(torch.autograd.grad(loss, wanted, materialize_grads=True))
         if regret_mode.follows:
             misreport = regret_mode.follow(self.setting, begun, misreport.detach(), gradients.pop())
+        gradients = self.share.mean(gradients)
         with torch.no_grad():
             mean_revenue, regret = mean_revenue.detach(), regret.detach()
             rate, budget, *corrections = controls.unbind(-1)

@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from truthful.distributed import ALONE, Share
 from truthful.engine import Eager, Engine, EngineFailed
 
 
@@ -78,6 +79,8 @@ class TrainingLoop(L.LightningModule, ABC):
         self._compiled_before = 0.0
         self.iteration_seconds: list[float] = []
         """Mean seconds an iteration, one entry for each Lightning training step."""
+        self.share = ALONE
+        """What this process has of each batch."""
         self.engine: Engine = Eager()
         """Executes the iterations; set another before training starts."""
         self.metrics: dict[str, float] = {}
@@ -116,6 +119,7 @@ class TrainingLoop(L.LightningModule, ABC):
     def on_fit_start(self) -> None:
         """Follow the device and the checkpoint, whose optimiser state is not there yet."""
         self.clock.start()
+        self.share = Share(self.trainer.global_rank, self.trainer.world_size)
         for member in self.members:
             member.settle()
         self.iteration = self.members[0].iteration
@@ -165,7 +169,12 @@ class TrainingLoop(L.LightningModule, ABC):
             "calibration_seconds": self.calibration_seconds,
             "iteration_seconds": list(self.iteration_seconds),
         }
-        engine = {"name": self.engine.name, "threads": torch.get_num_threads(), "population": len(self.members)}
+        engine = {
+            "name": self.engine.name,
+            "threads": torch.get_num_threads(),
+            "population": len(self.members),
+            "devices": self.share.count,
+        }
         return {"clock": clock, "engine": engine}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ VOLATILE = frozenset(
         "retry",
         "sweep",
         "recipe.note",
+        "trainer.devices",
         "trainer.log_every",
         "trainer.checkpoint_every",
         "trainer.audit_every",
@@ -143,6 +144,7 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "engine": checkpoint["engine"]["name"],
         "threads": checkpoint["engine"]["threads"],
         "population": checkpoint["engine"]["population"],
+        "devices": checkpoint["engine"].get("devices", 1),
         "seconds_per_iteration": median(clock["iteration_seconds"]),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -78,7 +79,8 @@ class AuctionModule(TrainingLoop):
             raise ValueError(f"rmax=calibrated steers a budget, and {type(dual).__name__} has none; use dual=budget")
         if regret.needs_theorem and mechanism.theorem is None:
             raise ValueError(
-                f"regret=none is for mechanisms that are truthful by a theorem; {type(mechanism).__name__} needs a search"
+                "regret=none is for mechanisms that are truthful by a theorem; "
+                f"{type(mechanism).__name__} needs a search"
             )
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.rmax, self.lr_schedule, self.data = rmax, lr_schedule, data
@@ -126,7 +128,7 @@ class AuctionModule(TrainingLoop):
     def prepare(self) -> None:
         """The iteration for the engine, compiled if the engine compiles."""
         parts = (self.mechanism, self.setting, self.mode, self.dual, self.optimizer)
-        steps = Iteration(*parts, self.clip_norm, self.engine, fuse=not isinstance(self.engine, Eager))
+        steps = Iteration(*parts, self.clip_norm, self.engine, not isinstance(self.engine, Eager), self.share)
         values, rows = self.next_batch()
         begun = self.mode.begin(self.setting, values, rows, self.starts())
         steps.ready(values, begun, steps.controls([0.0], [1.0], 0)[0])
@@ -198,7 +200,7 @@ class AuctionModule(TrainingLoop):
         ratio = (regret_sum / revenue.clamp_min(RATIO_FLOOR)).clamp_min(RATIO_FLOOR).log().mean().exp()
         progress, pace = self.iteration / self.iterations, self.dual.relative_rate() * self.iterations
         rate_left = max(0.0, self.lr_schedule(progress) - self.lr_schedule(1.0))
-        self.rmax.correct(progress, rate_left, float(ratio), pace, audited)
+        self.rmax.correct(progress, rate_left, float(ratio), pace, lambda n: self.share.told(partial(audited, n)))
 
     def measure(self, first: int) -> None:
         """Bring the buffers and metrics up to date. Raises TrainingDiverged where a number is not finite."""

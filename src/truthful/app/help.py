@@ -18,7 +18,8 @@ def help_text(usage: str, conf: Path, config_name: str) -> str:
     """
     root = (conf / f"{config_name}.yaml").read_text()
     parts = [usage.strip(), "Choices (group=option):"]
-    parts += [_group(conf, path) for path in sorted(conf.rglob("*")) if path.is_dir() and _is_offered(conf, path, root)]
+    folders = (path for path in sorted(conf.rglob("*")) if path.is_dir())
+    parts += [group_help(conf, path) for path in folders if _is_offered(conf, path, root)]
     parts.append("Keys of a run (key=value), with their defaults:")
     parts.append("\n".join(f"  {line}" for line in _scalars(root)))
     parts.append(
@@ -34,7 +35,8 @@ def _is_offered(conf: Path, path: Path, root: str) -> bool:
     return f"- {group}:" in root and any(path.glob("*.yaml"))
 
 
-def _group(conf: Path, path: Path) -> str:
+def group_help(conf: Path, path: Path) -> str:
+    """The options of a group."""
     options = {file.stem: _first_comment(file) for file in sorted(path.glob("*.yaml"))}
     name = str(path.relative_to(conf))
     if len(options) > 10:

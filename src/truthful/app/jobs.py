@@ -35,7 +35,6 @@ def run_job(task: Callable[[DictConfig], None], config: DictConfig) -> None:
 
     Jobs that do not run in turn write to output.log in their folders what they would show.
     """
-    end_with_launcher()
     folder = Path(HydraConfig.get().runtime.output_dir)
     with contextlib.ExitStack() as stack:
         if not HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):

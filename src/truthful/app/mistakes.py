@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from truthful.app.help import help_text
-from truthful.app.jobs import run_job
+from truthful.app.jobs import end_with_launcher, run_job
 from truthful.app.runs import register_resolvers
 from truthful.errors import UserError, nearest, one_line
 
@@ -66,6 +66,7 @@ def answer_mistakes(task: Callable[[DictConfig], None]) -> Callable[[DictConfig]
     """Wrap a Hydra task: in a single run a UserError ends the program; in a multirun any error fails this job only."""
 
     def wrapped(config: DictConfig) -> None:
+        end_with_launcher()
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             run_job(task, config)
             return

@@ -29,7 +29,7 @@ class Found:
 
 
 Begun = tuple[Any, ...]
-"""Tensors, and tuples of them, that a search begins with."""
+"""Tensors, and tuples of them, that a search begins with. The first axis of each is the batch."""
 
 Run = Callable[..., Any]
 """How a function of a module and tensors is executed, run(function, module, *arguments): as it is, or compiled (see
@@ -102,6 +102,8 @@ class RegretMode(nn.Module, ABC):
     """Whether it only ever looks at one fixed distance from the truth."""
     starts_at_truth: bool = False
     """Whether it can use the gradient of the truthful outcome, which then has one."""
+    divisible: bool = True
+    """Whether each profile's search is its own affair, so that processes can share a batch."""
     learns: bool = False
     """Whether the search itself learns: then it has parameters, which members of a population cannot share."""
     needs_theorem: bool = False

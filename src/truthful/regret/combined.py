@@ -119,6 +119,8 @@ class Mixture(Combined):
         share: of the batch that the second mode has, from 0 to 1.
     """
 
+    divisible = False  # the second mode's rows are the batch's first
+
     def __init__(self, first: RegretMode, second: RegretMode, share: float) -> None:
         super().__init__(first, second)
         if not 0 < share < 1:

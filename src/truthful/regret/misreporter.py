@@ -34,6 +34,7 @@ class Misreporter(RegretMode):
     local = False
     evaluations = 1
     learns = True
+    divisible = False
     BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
 
     def __init__(self, depth: int, width: int, learning_rate: float) -> None:

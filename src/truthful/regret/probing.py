@@ -89,7 +89,7 @@ class ProbingRegret(RegretMode):
         order = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(self.others)]
         ready = [values[permuted] for permuted in order] + ([] if self.kept is None else [self.kept[rows]])
         ready += [tilted(setting, values, generator) for _ in range(self.tilts)]
-        return tuple(ready), lengths.movedim(-1, 0).to(values.device), move.to(values.device)
+        return tuple(ready), lengths.to(values.device), move.to(values.device)
 
     def find(
         self,
@@ -103,6 +103,7 @@ class ProbingRegret(RegretMode):
         """The best candidate, whether it gains or not."""
         assert truthful is not None
         ready, lengths, _ = begun
+        lengths = lengths.movedim(-1, -3)
         low, high = setting.bounds(values)
         slope = gradient_at_truth(values, truthful) * (high - low)
         values = values.detach()

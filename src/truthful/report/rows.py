@@ -87,7 +87,7 @@ class Row:
     def execution(self) -> tuple[Any, ...]:
         """What must agree for two times to be compared."""
         train = self.first.get("train") or {}
-        return tuple(train.get(key) for key in ("engine", "threads", "population"))
+        return *(train.get(key) for key in ("engine", "threads", "population")), train.get("devices", 1)
 
     @property
     def ceiling(self) -> tuple[float, str] | None:

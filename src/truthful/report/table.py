@@ -152,7 +152,10 @@ def _published(setting: str) -> list[dict[str, tuple[Cell, str]]]:
     return [
         {
             "setting": (setting, setting),
-            "method": (f"published {row.method}", f"published {row.method}"),
+            "method": (
+                f"published {row.method.removeprefix('RegretNet-')}",
+                f"published {row.method.removeprefix('RegretNet-')}",
+            ),
             "revenue": _number(row.revenue, ".4f"),
             "regret": _number(row.regret, ".5f"),
             "audit": ("published", "1000 starts"),
