@@ -9,8 +9,8 @@ piece everything is on. With y in [l, u] by interval arithmetic (l < 0 < u where
   x >= 0, excess >= 0, x and excess never both positive, which one binary s each enforces: x <= s, excess <= M (1 - s).
   The threshold lies between max z - 1 and max z - 1/k for k alternatives, which bounds the excess by M.
 - min(x, x') of chances:  at most both, at least x - s and x' - (1 - s).
-- The payment min(ReLU(score), cover) is something to be small, so it suffices that it is at least one of the two (a
-  binary says which), and that the cover is at least each of the numbers of which it is the largest.
+- The payment min(|score|, cover) is something to be small, so it suffices that it is at least one of the two (a binary
+  says which), |score| at least the score and its negative, the cover at least each of the numbers whose largest it is.
 
 HiGHS solves it by branch and bound, to feasibility within 1e-6: a bound is off by about that times M.
 """
@@ -101,17 +101,19 @@ def _chances(program: _Program, network: SparsemaxRegretNet, bids: Columns, bidd
 
 def _payment(program: _Program, network: SparsemaxRegretNet, bids: Columns, chances: Columns, bidder: int) -> Columns:
     """A variable that can be as low as the bidder's payment, and no lower."""
-    charge = program.relu(program.network(network.payment_network, bids.ravel())[[bidder]])
+    score = program.network(network.payment_network, bids.ravel())[bidder]
     levels = network.levels[bidder].numpy()
     own = bids[bidder][:, None]
     below = program.relu(program.affine(levels, (-1.0, np.broadcast_to(own[..., None], (*levels.shape, 1)))))
     cover = program.variables(np.zeros(len(levels)), levels[:, -1])
     sold = (-levels[..., None], chances[:, None, None])
     program.require(0, np.inf, (1.0, cover[:, None, None]), sold, (1.0, below[..., None]))
-    payment, which = program.variables(0, program.high[charge]), program.variables(0, np.ones(1), whole=True)
-    most = program.high[cover].sum()
-    program.require(0, np.inf, (1.0, payment[:, None]), (-1.0, charge[:, None]), (program.high[charge], which[:, None]))
-    program.require(-most, np.inf, (1.0, payment[:, None]), (-1.0, cover[None]), (-most, which[:, None]))
+    charged = max(-program.low[score], program.high[score])
+    covered = program.high[cover].sum()
+    payment, which = program.variables(0, np.full(1, charged)), program.variables(0, np.ones(1), whole=True)
+    for sign in (-1.0, 1.0):
+        program.require(0, np.inf, (1.0, payment[:, None]), (sign, score[None, None]), (charged, which[:, None]))
+    program.require(-covered, np.inf, (1.0, payment[:, None]), (-1.0, cover[None]), (-covered, which[:, None]))
     return payment
 
 

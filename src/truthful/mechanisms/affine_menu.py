@@ -19,6 +19,9 @@ from truthful.shapes import Float
 FEWEST, MOST = 64, 2048
 """Entries of a menu whose size is not given: as many as there are deterministic allocations, within these limits."""
 
+FAINTEST = -60.0
+"""Logarithm of the smallest odds: processors are slow with numbers that are hardly above 0."""
+
 
 @dataclass(frozen=True)
 class AffineMenu:
@@ -40,7 +43,9 @@ class LearnedAffineMaximizer(Mechanism):
     is charged for an entry; payments are not negative; and nobody pays more than his bid for what he gets: the best
     entry for all scores at least what the best one for the others does, in which i's part is not negative.
 
-    Training follows the same prices for a lottery over the entries, softmax(score / temperature).
+    Training follows the same rule for all lotteries over the entries, with temperature x entropy as a further boost.
+    The best lottery is softmax(score / temperature), the best score temperature x log sum exp(score / temperature). That
+    is an affine maximiser, too: training cannot earn what no truthful auction earns.
 
     Args:
         setting: gives the shape, the demand and the bounds of values.
@@ -92,29 +97,37 @@ class LearnedAffineMaximizer(Mechanism):
         return Outcome(allocation.reshape(bids.shape), payment.reshape(bids.shape[:-1]))
 
     def relaxed(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
-        """A lottery over the entries in place of the best one."""
+        """The lottery over entries with the largest sum of expected score and temperature x entropy, at its prices."""
         menu = self.menu()
         profiles = bids.reshape(-1, self.n_bidders, self.n_items)
-        weighted, score, alone = _scores(profiles, menu)
-        chances = (score / self.temperature).softmax(-1)
+        weighted, score, others = _scores(profiles, menu)
+        best, chances = self._lottery(score)
+        alone, _ = self._lottery(others)
         allocation = (chances @ menu.allocations.flatten(1)).reshape(profiles.shape)
-        payment = (alone - welfare_of_others(weighted, allocation, chances @ menu.boosts)) / menu.weights
+        payment = ((weighted * allocation).sum(-1) + alone.T - best.unsqueeze(-1)) / menu.weights
         return Outcome(allocation.reshape(bids.shape), payment.reshape(bids.shape[:-1]))
+
+    def _lottery(self, scores: Float[Tensor, "*b k"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b k"]]:
+        """The sum of expected score and temperature x entropy at its largest, and the lottery that has it."""
+        top = scores.detach().amax(-1, keepdim=True)
+        odds = ((scores - top) / self.temperature).clamp_min(FAINTEST).exp()
+        total = odds.sum(-1, keepdim=True)
+        return (top + self.temperature * total.log()).squeeze(-1), odds / total
 
 
 def _best(bids: Float[Tensor, "b n m"], menu: AffineMenu) -> tuple[Float[Tensor, "b n m"], Float[Tensor, "b n"]]:
-    weighted, score, alone = _scores(bids, menu)
+    weighted, score, others = _scores(bids, menu)
     chosen = score.argmax(-1)
     allocation = menu.allocations[chosen]
-    costs = alone - welfare_of_others(weighted, allocation, menu.boosts[chosen])
+    costs = others.amax(-1).T - welfare_of_others(weighted, allocation, menu.boosts[chosen])
     return allocation, costs.clamp_min(0) / menu.weights
 
 
 def _scores(
     bids: Float[Tensor, "b n m"], menu: AffineMenu
-) -> tuple[Float[Tensor, "b n m"], Float[Tensor, "b k"], Float[Tensor, "b n"]]:
-    """Weighted bids, each entry's score, and the best score for the others than each bidder."""
+) -> tuple[Float[Tensor, "b n m"], Float[Tensor, "b k"], Float[Tensor, "n b k"]]:
+    """Weighted bids, each entry's score, and its score for the others than each bidder."""
     weighted = bids * menu.weights[:, None]
     parts = weighted.transpose(0, 1) @ menu.allocations.permute(1, 2, 0)
     score = parts.sum(0) + menu.boosts
-    return weighted, score, (score - parts).amax(-1).T
+    return weighted, score, score - parts

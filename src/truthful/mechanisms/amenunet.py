@@ -57,7 +57,7 @@ class AMenuNet(LearnedAffineMaximizer):
         self.tilts = nn.Linear(width, 1)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Normal representations, Glorot uniform weights, zero biases; boosts that differ a little, as nobody else wins."""
+        """Normal representations, Glorot uniform weights, zero biases; boosts that differ a little."""
         nn.init.normal_(self.bidders, generator=generator)
         nn.init.normal_(self.items, generator=generator)
         for module in self.modules():
