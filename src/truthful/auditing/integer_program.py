@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from truthful.auction import deviation_utility
@@ -33,6 +33,7 @@ from truthful.settings import Setting
 from truthful.shapes import Float
 
 Array = NDArray[np.float64]
+Numbers = int | float | NDArray[Any]
 Columns = NDArray[np.int64]
 """Numbers of variables, in any arrangement."""
 
@@ -127,7 +128,7 @@ class _Program:
         self.limits: list[tuple[Array, Array]] = []
         self.conditions = 0
 
-    def variables(self, low: ArrayLike, high: ArrayLike, whole: bool = False) -> Columns:
+    def variables(self, low: Numbers, high: Numbers, whole: bool = False) -> Columns:
         """New ones, in the arrangement of their bounds."""
         low, high = np.broadcast_arrays(np.asarray(low, dtype=float), np.asarray(high, dtype=float))
         first = len(self.low)
@@ -135,7 +136,7 @@ class _Program:
         self.whole = np.append(self.whole, np.full(low.size, float(whole)))
         return np.arange(first, len(self.low)).reshape(low.shape)
 
-    def require(self, low: ArrayLike, high: ArrayLike, *terms: tuple[ArrayLike, Columns]) -> None:
+    def require(self, low: Numbers, high: Numbers, *terms: tuple[Numbers, Columns]) -> None:
         """low <= sum of coefficient * variable over the terms and over their last axis <= high."""
         shape = np.broadcast_shapes(np.shape(low), np.shape(high), *(columns.shape[:-1] for _, columns in terms))
         rows = self.conditions + np.arange(np.prod(shape, dtype=int)).reshape(shape)
@@ -148,7 +149,7 @@ class _Program:
         self.limits.append((least, most))
         self.conditions += rows.size
 
-    def affine(self, constant: ArrayLike, term: tuple[ArrayLike, Columns]) -> Columns:
+    def affine(self, constant: Numbers, term: tuple[Numbers, Columns]) -> Columns:
         """New variables: constant + the term, summed over its last axis."""
         coefficient, columns = np.broadcast_arrays(np.asarray(term[0], dtype=float), term[1])
         ends = coefficient * self.low[columns], coefficient * self.high[columns]

@@ -44,7 +44,7 @@ class LearnedAffineMaximizer(Mechanism):
     entry for all scores at least what the best one for the others does, in which i's part is not negative.
 
     Training follows the same rule for all lotteries over the entries, with temperature x entropy as a further boost.
-    The best lottery is softmax(score / temperature), the best score temperature x log sum exp(score / temperature). That
+    The best lottery is softmax(score / temperature), the sum then temperature x log sum exp(score / temperature). This
     is an affine maximiser, too: training cannot earn what no truthful auction earns.
 
     Args:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.mechanisms.affine_menu import AffineMenu, LearnedAffineMaximizer
+from truthful.mechanisms.base import at_least_one
 from truthful.mechanisms.feasible import score_shapes
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -39,9 +40,7 @@ class AMenuNet(LearnedAffineMaximizer):
         spread: float,
     ) -> None:
         super().__init__(setting, entries, temperature)
-        for name, number in (("depth", depth), ("width", width), ("heads", heads)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        at_least_one(depth=depth, width=width, heads=heads)
         if width % heads:
             raise ValueError(f"width must be a multiple of heads, got {width} and {heads}")
         if not spread > 0:

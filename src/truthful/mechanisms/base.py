@@ -67,3 +67,10 @@ class Mechanism(nn.Module, ABC):
     def surrogate(self) -> Mechanism:
         """A mechanism that computes the same outcomes faster, up to rounding: itself, unless one is known."""
         return self
+
+
+def at_least_one(**sizes: int) -> None:
+    """Refuse sizes, given by their names, that are no whole numbers of at least 1."""
+    for name, number in sizes.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism
-from truthful.mechanisms.feasible import score_shapes, share, split
 from truthful.shapes import Float
 
 EXPORTED = (nn.Tanh, nn.ReLU, nn.Sigmoid)
@@ -45,6 +44,9 @@ class RegretNet(Mechanism):
         unit_demand_scores: int,
     ) -> None:
         super().__init__(n_bidders, n_items, demand)
+        for name, number in (("depth", depth), ("width", width)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
         if unit_demand_scores not in (1, 2):
             raise ValueError(f"unit_demand_scores must be 1 or 2, got {unit_demand_scores!r}")
         self.activation = activation
@@ -52,8 +54,12 @@ class RegretNet(Mechanism):
         """Rows and columns of the score matrix of each softmax; rows are bidders and "nobody", columns items and, for
         unit demand, "nothing"."""
         n, m = n_bidders, n_items
-        one = demand == "unit" and unit_demand_scores == 1
-        self.score_shapes = [(n + 1, m + 1)] if one else score_shapes(n, m, demand)
+        if demand == "additive":
+            self.score_shapes = [(n + 1, m)]
+        elif unit_demand_scores == 1:
+            self.score_shapes = [(n + 1, m + 1)]
+        else:
+            self.score_shapes = [(n + 1, m), (n, m + 1)]
         scores = sum(rows * columns for rows, columns in self.score_shapes)
         self.allocation_network = perceptron(n * m, depth, width, activation, scores)
         self.payment_network = perceptron(n * m, depth, width, activation, n)
@@ -105,10 +111,15 @@ class RegretNet(Mechanism):
         return Outcome(allocation, fraction * (bids * allocation).sum(-1))
 
     def _allocation(self, scores: Float[Tensor, "*b s"]) -> Float[Tensor, "*b n m"]:
-        matrices = split(scores, self.score_shapes)
-        if self.demand == "unit":
-            matrices = [matrices[0][..., : self.n_items], matrices[-1][..., : self.n_bidders, :]]
-        return share(matrices, torch.softmax)
+        sizes = [rows * columns for rows, columns in self.score_shapes]
+        matrices = [
+            part.unflatten(-1, shape) for part, shape in zip(scores.split(sizes, -1), self.score_shapes, strict=True)
+        ]
+        over_bidders: Tensor = matrices[0].softmax(-2)[..., : self.n_bidders, : self.n_items]
+        if self.demand == "additive":
+            return over_bidders
+        over_items = matrices[-1][..., : self.n_bidders, :].softmax(-1)[..., : self.n_items]
+        return torch.minimum(over_bidders, over_items)
 
 
 def _layers(network: nn.Sequential) -> list[dict[str, Tensor]]:
@@ -117,9 +128,6 @@ def _layers(network: nn.Sequential) -> list[dict[str, Tensor]]:
 
 def perceptron(inputs: int, depth: int, width: int, activation: nn.Module, outputs: int) -> nn.Sequential:
     """`depth` hidden layers of `width` units, each followed by the activation."""
-    for name, number in (("depth", depth), ("width", width)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
     sizes = [inputs, *[width] * depth]
     hidden = [layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), activation)]
     return nn.Sequential(*hidden, nn.Linear(width, outputs))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome
-from truthful.mechanisms.base import Mechanism
+from truthful.mechanisms.base import Mechanism, at_least_one
 from truthful.mechanisms.feasible import score_shapes, share, sparsemax, split
 from truthful.mechanisms.regretnet import perceptron
 from truthful.settings.base import Setting
@@ -36,8 +36,7 @@ class SparsemaxRegretNet(Mechanism):
 
     def __init__(self, setting: Setting, depth: int, width: int, levels: int) -> None:
         super().__init__(**setting.shape)
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise ValueError(f"levels must be a whole number of at least 1, got {levels!r}")
+        at_least_one(depth=depth, width=width, levels=levels)
         steps = torch.linspace(0, 1, levels + 1, dtype=torch.float64)[1:]
         self.register_buffer("levels", setting.high[..., None] * steps)
         self.score_shapes = score_shapes(**setting.shape)
@@ -46,9 +45,9 @@ class SparsemaxRegretNet(Mechanism):
         self.payment_network = perceptron(inputs, depth, width, nn.ReLU(), self.n_bidders)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Glorot uniform weights, zero biases, but payments that begin at a quarter of the largest value.
+        """Glorot uniform weights, zero biases, but scores of payments begin near a twentieth of the largest values.
 
-        A payment whose ReLU were closed for all bids would never open.
+        A payment that begins on either side of the kink of |score| has to come back over it for some bids.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
