@@ -78,11 +78,11 @@ def certify_all_values(
         ValueError: a mechanism that cannot be bounded (another one, an activation without a relaxation, parameters
             that are not finite), more than two items, or arguments that do not fit.
     """
-    model = model_of(mechanism, bidder)
+    model_of(mechanism, 0)  # or there is an error
     check_fit(mechanism, setting)
     _check_bidder(setting, opponents, bidder)
     check_effort(eps, max_boxes=max_boxes, max_cells=max_cells)
-    tree = OutcomeTree(model, setting, opponents.double())
+    tree = OutcomeTree(model_of(mechanism, bidder), setting, opponents.double())
     search = PairSearch(tree, eps, max_boxes, max_cells)
     search.run(progress)
     upper = max(search.best, search.dropped)

@@ -74,7 +74,7 @@ def certify(
         ValueError: a mechanism that cannot be bounded (another one, an activation without a relaxation, parameters
             that are not finite), or arguments that do not fit.
     """
-    model_of(mechanism, 0)
+    model_of(mechanism, 0)  # or there is an error
     check_fit(mechanism, setting)
     _check_instances(setting, values, bidder, misreport)
     check_effort(eps, max_boxes=max_boxes)
