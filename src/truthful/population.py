@@ -39,18 +39,38 @@ class Stacked(Mechanism):
         first = members[0]
         super().__init__(first.n_bidders, first.n_items, first.demand)
         self._names = [name for name, _ in first.named_parameters()]
-        self._template = (copy.deepcopy(first),)  # in a tuple: its parameters are not ours
+        template = copy.deepcopy(first)
+        self._templates = (template, _Relaxed(template))  # in a tuple: their parameters are not ours
         columns = zip(*(list(member.parameters()) for member in members), strict=True)
         self.stacks = nn.ParameterList([nn.Parameter(_stacked(column)) for column in columns])
 
     def forward(self, bids: Float[Tensor, "p *b n m"]) -> Outcome:
         """Each member's outcome for its own profiles."""
+        return self._each(self._templates[0], "", bids)
+
+    def relaxed(self, bids: Float[Tensor, "p *b n m"]) -> Outcome:
+        """What each member's training differentiates."""
+        return self._each(self._templates[1], "mechanism.", bids)
+
+    def _each(self, template: nn.Module, prefix: str, bids: Float[Tensor, "p *b n m"]) -> Outcome:
+        names = [prefix + name for name in self._names]
 
         def one(parameters: tuple[Tensor, ...], own: Tensor) -> tuple[Tensor, Tensor]:
-            outcome = functional_call(self._template[0], dict(zip(self._names, parameters, strict=True)), (own,))
+            outcome = functional_call(template, dict(zip(names, parameters, strict=True)), (own,))
             return outcome.allocation, outcome.payment
 
         return Outcome(*vmap(one)(tuple(self.stacks), bids))
+
+
+class _Relaxed(nn.Module):
+    """A mechanism's smooth outcome as a module's, so that its parameters can be replaced."""
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        super().__init__()
+        self.mechanism = mechanism
+
+    def forward(self, bids: Tensor) -> Outcome:
+        return self.mechanism.relaxed(bids)
 
 
 class Population:

@@ -59,8 +59,8 @@ class RegretNet(Mechanism):
         else:
             self.score_shapes = [(n + 1, m), (n, m + 1)]
         scores = sum(rows * columns for rows, columns in self.score_shapes)
-        self.allocation_network = _perceptron(n * m, depth, width, activation, scores)
-        self.payment_network = _perceptron(n * m, depth, width, activation, n)
+        self.allocation_network = perceptron(n * m, depth, width, activation, scores)
+        self.payment_network = perceptron(n * m, depth, width, activation, n)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Glorot uniform weights, zero biases."""
@@ -122,7 +122,8 @@ def _layers(network: nn.Sequential) -> list[dict[str, Tensor]]:
     return [{"weight": layer.weight, "bias": layer.bias} for layer in network if isinstance(layer, nn.Linear)]
 
 
-def _perceptron(inputs: int, depth: int, width: int, activation: nn.Module, outputs: int) -> nn.Sequential:
+def perceptron(inputs: int, depth: int, width: int, activation: nn.Module, outputs: int) -> nn.Sequential:
+    """`depth` hidden layers of `width` units, each followed by the activation."""
     sizes = [inputs, *[width] * depth]
     hidden = [layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), activation)]
     return nn.Sequential(*hidden, nn.Linear(width, outputs))
