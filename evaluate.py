@@ -23,6 +23,7 @@ from truthful.app import (
     answer_mistakes,
     audited_budget,
     build,
+    build_constraints,
     build_mechanism,
     build_trained,
     check_keys,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from rich.console import Console
 
+    from truthful.constraints import Constraint
     from truthful.mechanisms import Mechanism
     from truthful.settings import Setting
 
@@ -71,6 +73,7 @@ class Source:
     choices: dict[str, Any]
     setting: Setting
     mechanism: Mechanism
+    constraints: dict[str, Constraint]
     elsewhere: bool
     """Whether the setting is not the one of the training."""
     path: Path | None = None
@@ -138,25 +141,27 @@ def open_source(config: dict[str, Any], run: str | None) -> Source:
         pin_data(evaluated["setting"])
         check_split(trained["setting"], evaluated["setting"])
         setting, mechanism = build_trained(checkpoint, evaluated)
+        constraints = build_constraints(evaluated, setting)
+        checkpoints.restore_constraints(constraints, checkpoint)
     else:
         if chosen.get("setting") is None:
             raise UserError("mechanism=<name> needs a setting=<name>, too")
         path, checkpoint, elsewhere, evaluated, choices = None, None, False, dict(config), chosen
         pin_data(evaluated["setting"])
         setting = build(evaluated, "setting")
-        mechanism = build_mechanism(evaluated, setting)
+        mechanism, constraints = build_mechanism(evaluated, setting), {}
         if list(mechanism.parameters()):
             raise UserError(f"mechanism={choices['mechanism']} has to be trained first: give run= or checkpoint=")
     if evaluated["audit"]["seed"] is None:
         evaluated["audit"] = {**evaluated["audit"], "seed": 2 if checkpoint and evaluated["seed"] == 1 else 1}
-    return Source(evaluated, choices, setting, mechanism, elsewhere, path, checkpoint)
+    return Source(evaluated, choices, setting, mechanism, constraints, elsewhere, path, checkpoint)
 
 
 def audit_source(source: Source, config: dict[str, Any], folder: Path, console: Console) -> None:
     """Audit one mechanism, write everything to `folder`, show it."""
     from truthful import logging
     from truthful.audit_plots import save_pictures
-    from truthful.auditing import audit
+    from truthful.auditing import audit, audit_constraints
     from truthful.console import describe, published_dict, show_audit_progress, show_result
 
     setting, checkpoint = source.setting, source.checkpoint
@@ -201,6 +206,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
             except ValueError as error:
                 raise UserError(str(error)) from error
         result["audit"] = report.as_dict()
+        result["constraints"] = audit_constraints(source.mechanism, source.constraints, report.instances.values)
         if train is not None and not source.elsewhere:
             result["exploitation"] = exploitation(report.regret_sum, train["regret_sum"])
             result["budget"] = budget_summary(audited_budget(source.config), result["audit"])

@@ -31,6 +31,7 @@ from truthful.app import (
     answer_mistakes,
     audited_budget,
     build,
+    build_constraints,
     build_mechanism,
     check_keys,
     describe_choices,
@@ -129,6 +130,7 @@ def train_run(composed: DictConfig, run: Run) -> None:
         checkpoint = checkpoints.load(run.folder / CHECKPOINT)
         if isinstance(module, AuctionModule):
             checkpoints.restore_mechanism(module.mechanism, checkpoint)
+            checkpoints.restore_constraints(module.constraints, checkpoint)
             finish(run, module, checkpoint, result, loggers, console)
         else:
             module.restore(checkpoint)
@@ -155,6 +157,7 @@ def build_module(config: dict[str, Any], console: Console) -> AuctionModule:
         raise UserError(f"{type(mechanism).__name__} has nothing to train; audit it with evaluate.py")
     parts = {name: build(config, name) for name in ("regret", "rmax", "optimizer", "lr_schedule", "data")}
     parts["dual"] = build(config, "dual", n_bidders=setting.n_bidders)
+    parts["constraints"] = build_constraints(config, setting)
     try:
         check_audit(**config["audit"])
         with shown_warnings(console):
@@ -366,7 +369,7 @@ def finish(
     """Audit what was saved, write result.json, show and log it."""
     from truthful import logging
     from truthful.audit_plots import save_pictures
-    from truthful.auditing import audit
+    from truthful.auditing import audit, audit_constraints
     from truthful.console import show_audit_progress, show_result
 
     bound = find_bound(BOUNDS, run.config["setting"])
@@ -385,6 +388,7 @@ def finish(
         "audit": audited,
         "exploitation": exploitation(report.regret_sum, train["regret_sum"]),
         "budget": budget_summary(audited_budget(run.config), audited),
+        "constraints": audit_constraints(module.mechanism, module.constraints, report.instances.values),
         "optimal_revenue": module.setting.optimal_revenue,
         "bound": bound,
         "observed": module.setting.observed,
@@ -477,6 +481,7 @@ def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, 
         chosen["rmax"] = f"{choices['rmax']} ({arguments(config['rmax'])})"
     return {
         **chosen,
+        "constraints": "; ".join(constraint_line(run, first, name) for name in first.constraints),
         "optimizer": f"{choices['optimizer']} ({arguments(config['optimizer'])}), {choices['lr_schedule']} rate",
         "data": f"{choices['data']} ({arguments(config['data'])})",
         "training": f"{module.iterations} iterations of {first.batch} profiles, seed {first.seed}"
@@ -489,6 +494,12 @@ def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, 
         + (", starts after up to a minute of compilation" if isinstance(module.engine, Prepared) else ""),
         "folder": str(run.shown_folder),
     }
+
+
+def constraint_line(run: Run, module: AuctionModule, name: str) -> str:
+    """A constraint's arguments, and what it has learned."""
+    learned = "".join(f", {key} {number:.3g}" for key, number in module.constraints[name].learned.items())
+    return f"{name} ({arguments(run.config['constraint'][name])}{learned})"
 
 
 def arguments(node: dict[str, Any]) -> str:

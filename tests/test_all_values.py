@@ -199,7 +199,7 @@ def test_wrong_input() -> None:
     three = UniformBox(2, 3, 0.0, 1.0, "additive")
     with pytest.raises(ValueError, match="at most 2 items, got 3"):
         certify_all_values(network(three), three, opponents(three), 0, *rest)
-    with pytest.raises(ValueError, match="only a RegretNet can be certified, got SecondPrice"):
+    with pytest.raises(ValueError, match="only a RegretNet or a SparsemaxRegretNet can be certified, got SecondPrice"):
         certify_all_values(SecondPrice(2, 2, "additive", 0.0), setting, bids, 0, *rest)
     with pytest.raises(ValueError, match="and additive demand, the setting has 2 x 2 and unit demand"):
         certify_all_values(mechanism, UniformBox(2, 2, 0.0, 1.0, "unit"), bids, 0, *rest)

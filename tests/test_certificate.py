@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from tests.conftest import blank_network, network
 from truthful.auditing.certificate import Certificate, certify
+from truthful.auditing.piecewise import PiecewiseUtility
 from truthful.auditing.relaxation import RELAXATIONS
-from truthful.auditing.reported import ReportedUtility, largest
+from truthful.auditing.reported import ReportedUtility, ReportModel, largest
 from truthful.auditing.zonotope import Form, box_form, pairs
 from truthful.laws import PiecewiseUniform
-from truthful.mechanisms import RegretNet, SecondPrice
+from truthful.mechanisms import Mechanism, RegretNet, SecondPrice, SparsemaxRegretNet
 from truthful.settings import Independent, Setting, UniformBox
 
 F64 = torch.float64
@@ -22,14 +23,19 @@ def random_network(
     n: int, m: int, demand: str, activation: nn.Module, scale: float, scores: int = 2, depth: int = 2
 ) -> RegretNet:
     mechanism = RegretNet(n, m, demand, depth, 16, activation, scores)
-    generator = torch.Generator().manual_seed(n + 10 * m)
+    perturb(mechanism, scale)
+    return mechanism
+
+
+def perturb(mechanism: Mechanism, scale: float) -> None:
+    """Initialise it, `scale` times as large as usual, with biases that are not zero."""
+    generator = torch.Generator().manual_seed(mechanism.n_bidders + 10 * mechanism.n_items)
     mechanism.initialise(generator)
     with torch.no_grad():
         for parameter in mechanism.parameters():
             if parameter.ndim == 1:
                 parameter.normal_(std=0.3, generator=generator)
             parameter.mul_(scale)
-    return mechanism
 
 
 def random_boxes(count: int, m: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -54,8 +60,21 @@ CASES = [
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 @pytest.mark.parametrize(("n", "m", "demand", "scores"), CASES)
 def test_forms_contain_samples(n: int, m: int, demand: str, scores: int, activation: nn.Module, scale: float) -> None:
-    model = ReportedUtility(random_network(n, m, demand, activation, scale, scores), n - 1)
-    generator = torch.Generator().manual_seed(7)
+    check_enclosures(ReportedUtility(random_network(n, m, demand, activation, scale, scores), n - 1), n)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize("demand", ["additive", "unit"])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 3), (2, 2), (3, 2)])
+def test_forms_contain_samples_of_linear_pieces(n: int, m: int, demand: str, scale: float) -> None:
+    mechanism = SparsemaxRegretNet(UniformBox(n, m, 0.0, 1.0, demand), 2, 16, 3)
+    perturb(mechanism, scale)
+    check_enclosures(PiecewiseUtility(mechanism, n - 1), n)
+
+
+def check_enclosures(model: ReportModel, n: int) -> None:
+    """For the last bidder, whose box is the unit cube."""
+    m, generator = model.items, torch.Generator().manual_seed(7)
     count = 24
     profiles = torch.rand(count, n, m, generator=generator, dtype=F64)
     centre, half = random_boxes(count, m, generator)
@@ -277,7 +296,7 @@ def test_wrong_input() -> None:
     mechanism = network(setting)
     values, bidder, truth = instances(setting, 3)
     rest = (1e-3, 100)
-    with pytest.raises(ValueError, match="only a RegretNet can be certified, got SecondPrice"):
+    with pytest.raises(ValueError, match="only a RegretNet or a SparsemaxRegretNet can be certified, got SecondPrice"):
         certify(SecondPrice(2, 2, "additive", 0.0), setting, values, bidder, truth, *rest)
     softplus = RegretNet(2, 2, "additive", 1, 4, nn.Softplus(), 2)
     with pytest.raises(ValueError, match="one of Tanh, Sigmoid, ReLU to be certified, got Softplus"):

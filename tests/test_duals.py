@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from truthful.duals import AugmentedLagrangian, Budget
+from truthful.duals import Ascent, AugmentedLagrangian, Budget
 from truthful.schedules import AnnealedBudget, ConstantBudget, ConstantRate, CosineRate, LinearBudget, WarmupRate
 
 
@@ -24,9 +24,10 @@ def test_the_budget_has_a_floor_and_stays_positive() -> None:
     assert float(dual.multiplier) == 0
 
 
-def test_the_budget_finds_a_known_optimum() -> None:
+@pytest.mark.parametrize("kind", [Budget, Ascent])
+def test_the_budget_finds_a_known_optimum(kind: type[Budget | Ascent]) -> None:
     """Maximise x subject to x^2/x <= 1/4: x = 1/4, and -1 + g 2x = 0 gives g = 2."""
-    dual = Budget(1, rate=0.02, multiplier=1.0)
+    dual = kind(1, rate=0.02, multiplier=1.0)
     x = torch.tensor(0.6, requires_grad=True)
     for _ in range(4000):
         (gradient,) = torch.autograd.grad(dual(x.square().unsqueeze(0), x) - x, x)
@@ -35,6 +36,21 @@ def test_the_budget_finds_a_known_optimum() -> None:
             x -= 0.05 * gradient
     assert float(x) == pytest.approx(0.25, abs=1e-4)
     assert float(dual.multiplier) == pytest.approx(2, abs=1e-3)
+
+
+def test_ascent_meets_a_budget_on_what_is_mostly_0() -> None:
+    """A violation of 1/g in one iteration of three, whose mean is .01 at g = 33; log rules end with ten times that."""
+    means = []
+    for kind in (Ascent, Budget):
+        dual = kind(1, rate=0.05, multiplier=10.0)
+        seen = []
+        for t in range(8000):
+            violation = 1 / float(dual.multiplier.clamp_min(0.1)) if t % 3 == 0 else 0.0
+            dual.update(torch.tensor([violation]), torch.tensor(1.0), torch.tensor(0.01))
+            seen.append(violation)
+        means.append(sum(seen[-2000:]) / 2000)
+    assert means[0] == pytest.approx(0.01, rel=0.05)
+    assert means[1] > 0.1
 
 
 def test_the_augmented_lagrangian_finds_a_known_optimum() -> None:

@@ -27,7 +27,8 @@ FILES = sorted((CONF / "mechanism").glob("*.yaml"))
 
 ITEM_BY_ITEM = ("first_price", "second_price", "itemwise_myerson", "bundled_myerson", "straight_jacket")
 ONE_BIDDER = ("menu", "rochetnet", "straight_jacket")
-TRUTHFUL = {path.stem for path in FILES} - {"first_price", "regretnet"}
+NOT_TRUTHFUL = {"first_price", "regretnet", "equivariantnet", "regretformer", "sparsemax_regretnet"}
+TRUTHFUL = {path.stem for path in FILES} - NOT_TRUTHFUL
 
 
 def build(file: Path, setting: Setting) -> Mechanism:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from truthful.constraints import Constraint
 from truthful.errors import UserError
 from truthful.mechanisms import Mechanism
 
@@ -46,13 +47,32 @@ def load(path: Path) -> dict[str, Any]:
 
 def restore_mechanism(mechanism: Mechanism, checkpoint: dict[str, Any]) -> None:
     """Load the mechanism's part of a training checkpoint."""
-    prefix = "mechanism."
-    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    state = _part(checkpoint, "mechanism.")
     if not state:
         raise UserError(
             "the checkpoint has no mechanism in it; of a population, name a member: run=<folder>/member_<seed>"
+        )
+    shapes = {name: tensor.shape for name, tensor in mechanism.state_dict().items()}
+    if shapes.keys() == state.keys() and any(shapes[name] != tensor.shape for name, tensor in state.items()):
+        raise UserError(
+            f"the checkpoint's {type(mechanism).__name__} was trained for other numbers of bidders or items, or "
+            f"another demand, than {mechanism.n_bidders} x {mechanism.n_items} {mechanism.demand}; "
+            "equivariantnet and regretformer are for any number of bidders and items"
         )
     try:
         mechanism.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"the checkpoint does not fit the mechanism: {error}") from error
+
+
+def restore_constraints(constraints: Mapping[str, Constraint], checkpoint: dict[str, Any]) -> None:
+    """Load what a training checkpoint has of constraints: multipliers, and what was learned before training."""
+    for name, constraint in constraints.items():
+        try:
+            constraint.load_state_dict(_part(checkpoint, f"constraint.{name}."))
+        except RuntimeError as error:
+            raise UserError(f"the checkpoint does not fit constraint.{name}: {error}") from error
+
+
+def _part(checkpoint: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}

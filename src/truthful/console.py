@@ -140,10 +140,23 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
             style="green" if budget["met"] else "bold red",
             soft_wrap=True,
         )
+    for name, found in result.get("constraints", {}).items():
+        show_constraint(console, name, found)
     if audit["certificate"]:
         show_certificate(console, audit["certificate"])
     for flag in audit["flags"]:
         console.print(f"flag {flag}: {FLAGS[flag]}", style="bold red", soft_wrap=True)
+
+
+def show_constraint(console: Console, name: str, found: dict[str, Any]) -> None:
+    """Whether an auction keeps a constraint, in one line."""
+    console.print(
+        f"constraint {name}: {'met' if found['met'] else 'not met'}, violation {found['violation']:.5f} ± "
+        f"{found['violation_se']:.5f} where {found['tolerance']:g} is tolerated (95th percentile "
+        f"{found['violation_p95']:.5f}, maximum {found['violation_max']:.5f}), multiplier {found['multiplier']:.3g}",
+        style="green" if found["met"] else "bold red",
+        soft_wrap=True,
+    )
 
 
 def show_members(console: Console, members: list[dict[str, Any]], title: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from truthful.auction import revenue
+from truthful.constraints import Constraint
 from truthful.distributed import ALONE, Share
 from truthful.duals import Dual
 from truthful.engine import Engine
@@ -34,6 +35,7 @@ class Iteration(nn.Module):
         engine: executes it.
         fuse: make the optimiser's step part of the function if that is known how (see `fused`).
         share: what this process has of each batch.
+        constraints: on the outcomes of truthful reports, each with a price of its own.
     """
 
     def __init__(
@@ -47,10 +49,13 @@ class Iteration(nn.Module):
         engine: Engine,
         fuse: bool,
         share: Share = ALONE,
+        constraints: Iterable[Constraint] = (),
     ) -> None:
         super().__init__()
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.optimizer, self.clip_norm, self.engine, self.share = optimizer, clip_norm, engine, share
+        self.constraints = list(constraints)
+        self.registered = nn.ModuleList(self.constraints)
         self.fused = fused(optimizer) if fuse else None
 
     def controls(self, rates: Sequence[float], budgets: Sequence[float], first: int) -> Float[Tensor, "t 4"]:
@@ -77,7 +82,7 @@ class Iteration(nn.Module):
         rate: float,
         completed: int,
     ) -> Float[Tensor, "k"]:
-        """Do it. Returns revenue, the sum of regret, each bidder's regret, the gradient's norm.
+        """Do it. Returns revenue, the sum of regret, each bidder's regret, each violation, the gradient's norm.
 
         Args:
             values: the batch, whole.
@@ -131,16 +136,20 @@ class Iteration(nn.Module):
         )
         misreport = misreport.detach().requires_grad_(regret_mode.follows)
         regret = regret_mode(self.mechanism, self.setting, values, truthful, misreport)
-        regret, mean_revenue = self.share.joint(regret, revenue(truthful).mean(-1))
+        violations = [constraint(values, truthful).mean(-1) for constraint in self.constraints]
+        regret, mean_revenue, *violations = self.share.joint(regret, revenue(truthful).mean(-1), *violations)
         parameters = list(self.mechanism.parameters())
-        loss = (self.dual(regret, mean_revenue) - mean_revenue).sum()
+        loss = self.dual(regret, mean_revenue) - mean_revenue
+        for constraint, violation in zip(self.constraints, violations, strict=True):
+            loss = loss + constraint.penalty(violation)
         wanted = [*parameters, misreport] if regret_mode.follows else parameters
-        gradients = list(torch.autograd.grad(loss, wanted, materialize_grads=True))
+        gradients = list(torch.autograd.grad(loss.sum(), wanted, materialize_grads=True))
         if regret_mode.follows:
             misreport = regret_mode.follow(self.setting, begun, misreport.detach(), gradients.pop())
         gradients = self.share.mean(gradients)
         with torch.no_grad():
             mean_revenue, regret = mean_revenue.detach(), regret.detach()
+            violations = [violation.detach() for violation in violations]
             rate, budget, *corrections = controls.unbind(-1)
             norm = norms(gradients, rate.ndim)
             if self.clip_norm is not None:
@@ -150,7 +159,10 @@ class Iteration(nn.Module):
                 self.fused.update(parameters, gradients, rate, *corrections)
                 gradients = []
             self.dual.update(regret, mean_revenue, budget)
-        record = torch.cat([torch.stack([mean_revenue, regret.sum(-1)], -1), regret, norm.unsqueeze(-1)], -1)
+            for constraint, violation in zip(self.constraints, violations, strict=True):
+                constraint.update(violation)
+        last = torch.stack([*violations, norm], -1)
+        record = torch.cat([torch.stack([mean_revenue, regret.sum(-1)], -1), regret, last], -1)
         return record, misreport.detach(), gradients
 
 

@@ -221,12 +221,25 @@ def log_audit(loggers: Sequence[Logger], result: dict[str, Any], pictures: dict[
     log_table(loggers, "audit/flags", ["flag", "meaning"], [[flag, FLAGS[flag]] for flag in audit["flags"]])
     for name, path in pictures.items():
         log_image(loggers, name, path, iteration)
+    log_constraints(loggers, result.get("constraints", {}), iteration)
     if budget is not None:
         facts = {f"budget/{name}": float(budget[name]) for name in ("target", "ratio", "met")}
         log_metrics(loggers, facts, iteration)
         if not budget["met"]:
             missed = f"the audited (sum of regret)/revenue is {budget['ratio']:.3g}, its budget {budget['target']:.3g}"
             alert(loggers, "budget missed", missed)
+
+
+def log_constraints(loggers: Sequence[Logger], constraints: dict[str, dict[str, Any]], iteration: int) -> None:
+    """Send what the final audit says of each constraint to every logger: `audit/constraint/<name>` is its violation."""
+    numbers = {f"audit/constraint/{name}": found["violation"] for name, found in constraints.items()}
+    numbers |= {f"audit/constraint/{name}_met": float(found["met"]) for name, found in constraints.items()}
+    if numbers:
+        log_metrics(loggers, numbers, iteration)
+    for name, found in constraints.items():
+        if not found["met"]:
+            sentence = f"{name}: the violation is {found['violation']:.3g}, {found['tolerance']:.3g} is tolerated"
+            alert(loggers, "constraint not met", sentence)
 
 
 def alert(loggers: Sequence[Logger], title: str, sentence: str, level: str = "WARN") -> None:

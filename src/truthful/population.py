@@ -16,6 +16,7 @@ from torch.func import functional_call, vmap
 from torch.optim import Optimizer
 
 from truthful.auction import Outcome
+from truthful.constraints import Constraint
 from truthful.duals import Dual
 from truthful.engine import Call, Engine
 from truthful.iteration import Iteration, fused
@@ -79,6 +80,7 @@ class Population:
         setting: who bids.
         clip_norm: largest norm of each member's gradient, or None.
         engine: executes the iterations.
+        constraints: of each member, the same but for their multipliers.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Population:
         optimizers: Sequence[Optimizer],
         clip_norm: float | None,
         engine: Engine,
+        constraints: Sequence[Sequence[Constraint]] = (),
     ) -> None:
         parts = [part for part in map(fused, optimizers) if part is not None]
         if len(parts) < len(optimizers):
@@ -99,7 +102,9 @@ class Population:
             )
         self.setting, self.regrets = setting, regrets
         dual, stacked = copy.deepcopy(duals[0]), copy.deepcopy(parts[0])
-        for target, sources in ((dual, duals), (stacked, parts)):
+        shared = copy.deepcopy(list(constraints[0])) if constraints else []
+        prices = [(one.dual, [own[k].dual for own in constraints]) for k, one in enumerate(shared)]
+        for target, sources in ((dual, duals), (stacked, parts), *prices):
             for name, _ in target.named_buffers():
                 setattr(target, name, _stacked([getattr(source, name) for source in sources]))
                 for source, view in zip(sources, getattr(target, name), strict=True):
@@ -108,7 +113,15 @@ class Population:
             part.adopt(optimizer)
         self._parts, self._stacked = parts, stacked
         self.iteration = Iteration(
-            Stacked(mechanisms), setting, copy.copy(regrets[0]), dual, optimizers[0], clip_norm, engine, fuse=False
+            Stacked(mechanisms),
+            setting,
+            copy.copy(regrets[0]),
+            dual,
+            optimizers[0],
+            clip_norm,
+            engine,
+            fuse=False,
+            constraints=shared,
         )
         self.iteration.fused = stacked
 

@@ -58,6 +58,7 @@ class PopulationModule(TrainingLoop):
             [member.optimizer for member in members],
             members[0].clip_norm,
             self.engine,
+            [list(member.constraints.values()) for member in members],
         )
         controls = self._population.controls([[0.0]] * len(members), [[1.0]] * len(members), 0)
         self._population.ready(*self._begin(), controls[0])
@@ -98,7 +99,7 @@ class PopulationModule(TrainingLoop):
             raise TrainingDiverged("; ".join(f"seed {seed}: {reason}" for seed, reason in self.failed.items()))
         self.metrics = {name: fmean(member.metrics[name] for member in alive) for name in alive[0].metrics}
         for member in alive:
-            names = ("revenue", "regret", "multiplier", "rmax")
+            names = ("revenue", "regret", "multiplier", "rmax", *(f"constraint/{name}" for name in member.constraints))
             own = {name: member.metrics[name] for name in names if name in member.metrics}
             self.metrics |= {f"member_{member.seed}/{name}": number for name, number in own.items()}
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from truthful.auditing import audit
+from truthful.constraints import Constraint
 from truthful.data import Valuations
 from truthful.duals import Dual
 from truthful.duals.budget import RATIO_FLOOR
@@ -48,6 +49,7 @@ class AuctionModule(TrainingLoop):
         seed: of everything random in training.
         clip_norm: largest norm of the gradient, or None.
         log_every: iterations in one Lightning training step.
+        constraints: on the outcomes of truthful reports, by name.
     """
 
     completed: Tensor
@@ -71,6 +73,7 @@ class AuctionModule(TrainingLoop):
         seed: int,
         clip_norm: float | None,
         log_every: int,
+        constraints: Mapping[str, Constraint] | None = None,
     ) -> None:
         super().__init__(iterations, log_every)
         if clip_norm is not None and not (isinstance(clip_norm, int | float) and clip_norm > 0):
@@ -84,6 +87,8 @@ class AuctionModule(TrainingLoop):
             )
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.rmax, self.lr_schedule, self.data = rmax, lr_schedule, data
+        self.constraints = dict(constraints or {})
+        self.constraint = nn.ModuleDict(self.constraints)  # checkpoints have them as the configuration does
         self.batch, self.seed, self.clip_norm = batch, seed, clip_norm
         self.register_buffer("completed", torch.tensor(0))
         self.register_buffer("history", torch.zeros(RESULT_WINDOW, 2))
@@ -91,11 +96,21 @@ class AuctionModule(TrainingLoop):
         mechanism.initialise(generator(seed, Stream.INIT))
         data.prepare(setting, batch, seed)
         regret.prepare(setting, data.sample, generator(seed, Stream.START))
+        for constraint in self.constraints.values():
+            constraint.prepare()
         try:
             self.optimizer = optimizer(mechanism.parameters())
         except (ValueError, TypeError) as error:
             raise ValueError(f"optimizer: {error}") from error
         self._base_rate = float(self.optimizer.param_groups[0]["lr"])
+        alike = {"bidders": setting.exchangeable_bidders, "items": setting.exchangeable_items}
+        if mechanism.equivariant and not all(alike.values()):
+            warnings.warn(
+                f"{type(mechanism).__name__} cannot tell bidders apart, nor items, and the "
+                f"{' and '.join(name for name, same in alike.items() if not same)} of this setting are not known to be "
+                "exchangeable; use mechanism=regretnet, or mechanism=regretformer mechanism.positional=true",
+                stacklevel=2,
+            )
         if regret.fixed_step and lr_schedule.decays:
             warnings.warn(
                 "a local regret with one fixed step and a decaying learning rate: a network optimised precisely learns "
@@ -117,7 +132,7 @@ class AuctionModule(TrainingLoop):
         """Follow the module to its device and its checkpoint."""
         if self.data.sample is not None:
             self.data.sample = self.data.sample.to(self.history.device)
-        self.window = torch.zeros(self.log_every, 3 + self.setting.n_bidders).to(self.history)
+        self.window = torch.zeros(self.log_every, 3 + self.setting.n_bidders + len(self.constraints)).to(self.history)
         self.iteration = int(self.completed)
 
     @property
@@ -128,7 +143,8 @@ class AuctionModule(TrainingLoop):
     def prepare(self) -> None:
         """The iteration for the engine, compiled if the engine compiles."""
         parts = (self.mechanism, self.setting, self.mode, self.dual, self.optimizer)
-        steps = Iteration(*parts, self.clip_norm, self.engine, not isinstance(self.engine, Eager), self.share)
+        fuse = not isinstance(self.engine, Eager)
+        steps = Iteration(*parts, self.clip_norm, self.engine, fuse, self.share, self.constraints.values())
         values, rows = self.next_batch()
         begun = self.mode.begin(self.setting, values, rows, self.starts())
         steps.ready(values, begun, steps.controls([0.0], [1.0], 0)[0])
@@ -209,7 +225,7 @@ class AuctionModule(TrainingLoop):
         window = self.window[start : start + self.iteration - first]
         self.completed.fill_(self.iteration)
         finite = window.isfinite().all(-1)
-        finite[-1] &= self.dual.multiplier.isfinite().all()
+        finite[-1] &= all(bool(multiplier.isfinite().all()) for multiplier in self.multipliers())
         if not bool(finite.all()):
             step = first + int(finite.logical_not().nonzero()[0]) + 1
             raise TrainingDiverged(
@@ -217,7 +233,8 @@ class AuctionModule(TrainingLoop):
                 f"regret {float(window[step - first - 1, 1]):g}, multiplier {float(self.dual.multiplier.mean()):g}); "
                 "lower optimizer.lr or dual.rate, or set trainer.clip_norm"
             )
-        mean_revenue, regret_sum, *regret, _ = window.mean(0).tolist()
+        mean_revenue, regret_sum, *others = window.mean(0).tolist()
+        regret, violations = others[: self.setting.n_bidders], others[self.setting.n_bidders : -1]
         self.metrics = {
             "revenue": mean_revenue,
             "regret": regret_sum / len(regret),
@@ -231,7 +248,16 @@ class AuctionModule(TrainingLoop):
             self.metrics |= {"rmax": self.rmax((self.iteration - 1) / self.iterations), **self.rmax.metrics()}
         if len(regret) > 1:
             self.metrics |= {f"regret_bidder_{i}": mean for i, mean in enumerate(regret, 1)}
+        for (name, constraint), violation in zip(self.constraints.items(), violations, strict=True):
+            self.metrics[f"constraint/{name}"] = violation
+            self.metrics[f"constraint/{name}_multiplier"] = float(constraint.dual.multiplier.mean())
+
+    def multipliers(self) -> Iterator[Tensor]:
+        """The price of regret, and that of each constraint."""
+        yield self.dual.multiplier
+        for constraint in self.constraints.values():
+            yield constraint.dual.multiplier
 
     def is_finite(self) -> bool:
         """Whether every parameter and multiplier is a number."""
-        return all(bool(tensor.isfinite().all()) for tensor in [*self.mechanism.parameters(), self.dual.multiplier])
+        return all(bool(tensor.isfinite().all()) for tensor in [*self.mechanism.parameters(), *self.multipliers()])

@@ -6,6 +6,7 @@ It must not import torch: `--help` and a mistyped override answer at once.
 from truthful.app.building import (
     audited_budget,
     build,
+    build_constraints,
     build_mechanism,
     build_trained,
     check_split,
@@ -25,6 +26,7 @@ __all__ = [
     "answer_mistakes",
     "audited_budget",
     "build",
+    "build_constraints",
     "build_mechanism",
     "build_trained",
     "card_head",

@@ -12,6 +12,7 @@ from truthful.errors import UserError, nearest
 from truthful.results import file_digest
 
 if TYPE_CHECKING:
+    from truthful.constraints import Constraint
     from truthful.mechanisms import Mechanism
     from truthful.settings import Setting
 
@@ -46,16 +47,17 @@ def build(config: dict[str, Any], name: str, **arguments: Any) -> Any:
         raise UserError(str(cause) if isinstance(cause, ValueError) else f"{name}: {cause or error}") from error
 
 
-def pin_data(setting: DictConfig | dict[str, Any] | None) -> None:
-    """Put the digest of the file that a setting's node names into it, unless there is one: so hashes cover the data.
+def pin_data(*nodes: Any) -> None:
+    """Put the digests of the files that nodes name into them, unless they are there: so hashes cover the data.
 
     A file that is not there is a UserError.
     """
-    if setting is not None and setting.get("file") and setting.get("sha256") is None:
-        try:
-            setting["sha256"] = file_digest(Path(str(setting["file"])))
-        except ValueError as error:
-            raise UserError(str(error)) from error
+    for node in nodes:
+        if isinstance(node, dict | DictConfig) and node.get("file") and node.get("sha256") is None:
+            try:
+                node["sha256"] = file_digest(Path(str(node["file"])))
+            except ValueError as error:
+                raise UserError(str(error)) from error
 
 
 def check_split(trained: dict[str, Any], evaluated: dict[str, Any]) -> None:
@@ -80,6 +82,19 @@ def build_mechanism(config: dict[str, Any], setting: Setting) -> Mechanism:
         whole = False
     mechanism: Mechanism = build(config, "mechanism", **({"setting": setting} if whole else setting.shape))
     return mechanism
+
+
+def build_constraints(config: dict[str, Any], setting: Setting) -> dict[str, Constraint]:
+    """The constraints of a configuration by name; runs from before there were any have none."""
+    nodes, constraints = config.get("constraint") or {}, {}
+    for name, node in nodes.items():
+        if not isinstance(node, dict):
+            raise UserError(f"constraint must be one or several of the options in conf/constraint, got {name}={node!r}")
+        try:
+            constraints[name] = build(nodes, name, setting=setting)
+        except UserError as error:
+            raise UserError(f"constraint.{name}: {error}") from error
+    return constraints
 
 
 def build_trained(checkpoint: dict[str, Any], config: dict[str, Any] | None = None) -> tuple[Setting, Mechanism]:

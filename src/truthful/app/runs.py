@@ -176,7 +176,7 @@ def open_run(composed: DictConfig) -> Run:
             f"{shown(folder)} has results but no .hydra/config.yaml to continue from; choose another folder"
         )
     if composed.resume in (None, "auto"):
-        pin_data(composed.setting)
+        pin_data(composed.setting, *composed.constraint.values())
     if composed.resume is None:
         if saved_config.exists() or has_results:
             raise UserError(

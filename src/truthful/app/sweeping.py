@@ -52,7 +52,7 @@ class Sweep:
                 raise UserError(f"retry must be true or false, got {config.retry!r}")
             if config.resume not in (None, "auto"):
                 raise UserError("resume= names one run; a sweep goes on with all of its own by itself")
-            pin_data(config.setting)
+            pin_data(config.setting, *config.constraint.values())
             job = Job(self.folder / run_name(choices, point), tuple(point), config_hash(plain(config)))
             if (other := taken.setdefault(job.folder, point)) is not point:
                 pair = " and ".join(

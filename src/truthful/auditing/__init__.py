@@ -22,11 +22,12 @@ from truthful.auditing.journal import Journal
 from truthful.auditing.proving import prove
 from truthful.auditing.report import LOWER_BOUND, AuditReport, make_report
 from truthful.auditing.tiers import TIERS, Portfolio, Tier
+from truthful.auditing.violations import audit_constraints
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 from truthful.streams import Stream, generator
 
-__all__ = ["FLAGS", "LOWER_BOUND", "TIERS", "AuditReport", "Tier", "audit", "check_audit"]
+__all__ = ["FLAGS", "LOWER_BOUND", "TIERS", "AuditReport", "Tier", "audit", "audit_constraints", "check_audit"]
 
 
 def audit(

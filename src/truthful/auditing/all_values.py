@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from truthful.auditing.arguments import check_effort, check_fit
+from truthful.auditing.models import model_of
 from truthful.auditing.outcome_tree import OutcomeTree
 from truthful.auditing.pair_search import PairSearch
-from truthful.auditing.reported import ReportedUtility, check_mechanism
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 from truthful.shapes import Float
@@ -66,7 +66,7 @@ def certify_all_values(
     enclosed over boxes of its inputs only, far fewer than pairs.
 
     Args:
-        mechanism: a RegretNet; left as it is.
+        mechanism: a RegretNet or SparsemaxRegretNet; left as it is.
         setting: of the same shape and demand, with one or two items.
         opponents: a profile of bids; the row of `bidder` is ignored.
         bidder: who lies.
@@ -75,14 +75,14 @@ def certify_all_values(
         progress: called with the share of the budget spent, and with 1 at the end.
 
     Raises:
-        ValueError: a mechanism that cannot be bounded (not a RegretNet, an activation without a relaxation, parameters
+        ValueError: a mechanism that cannot be bounded (another one, an activation without a relaxation, parameters
             that are not finite), more than two items, or arguments that do not fit.
     """
-    check_mechanism(mechanism)
+    model_of(mechanism, 0)  # or there is an error
     check_fit(mechanism, setting)
     _check_bidder(setting, opponents, bidder)
     check_effort(eps, max_boxes=max_boxes, max_cells=max_cells)
-    tree = OutcomeTree(ReportedUtility(mechanism, bidder), setting, opponents.double())
+    tree = OutcomeTree(model_of(mechanism, bidder), setting, opponents.double())
     search = PairSearch(tree, eps, max_boxes, max_cells)
     search.run(progress)
     upper = max(search.best, search.dropped)

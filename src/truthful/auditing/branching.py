@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from truthful.auditing.columns import Columns, join
-from truthful.auditing.reported import ReportedUtility, largest, parabola, split_bends
+from truthful.auditing.reported import ReportModel, largest, parabola, split_bends
 from truthful.auditing.zonotope import Form
 from truthful.settings import Setting
 from truthful.shapes import Bool, Float, Int
@@ -56,7 +56,7 @@ class Search:
 
     def __init__(
         self,
-        model: ReportedUtility,
+        model: ReportModel,
         setting: Setting,
         profiles: Float[Tensor, "k n m"],
         misreport: Float[Tensor, "k m"],

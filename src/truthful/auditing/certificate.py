@@ -10,7 +10,7 @@ from torch import Tensor
 
 from truthful.auditing.arguments import check_effort, check_fit
 from truthful.auditing.branching import Search
-from truthful.auditing.reported import ReportedUtility, check_mechanism
+from truthful.auditing.models import model_of
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 from truthful.shapes import Bool, Float, Int
@@ -60,7 +60,7 @@ def certify(
     truth by at most that share of the support's width in every item: a statement about small lies only.
 
     Args:
-        mechanism: a RegretNet; left as it is.
+        mechanism: a RegretNet or SparsemaxRegretNet; left as it is.
         setting: of the same shape and demand.
         values: one profile an instance.
         bidder: who lies.
@@ -71,10 +71,10 @@ def certify(
         progress: called with the share of instances done.
 
     Raises:
-        ValueError: a mechanism that cannot be bounded (not a RegretNet, an activation without a relaxation, parameters
+        ValueError: a mechanism that cannot be bounded (another one, an activation without a relaxation, parameters
             that are not finite), or arguments that do not fit.
     """
-    check_mechanism(mechanism)
+    model_of(mechanism, 0)  # or there is an error
     check_fit(mechanism, setting)
     _check_instances(setting, values, bidder, misreport)
     check_effort(eps, max_boxes=max_boxes)
@@ -86,7 +86,7 @@ def certify(
     boxes, found = torch.zeros_like(bidder), misreport.clone()
     done = 0
     for i in bidder.unique().tolist():
-        model = ReportedUtility(mechanism, i)
+        model = model_of(mechanism, i)
         members = (bidder == i).nonzero()[:, 0]
         for part in members.split(max(1, min(INSTANCES, LIVE // max_boxes))):
             search = Search(model, setting, values[part], misreport[part], eps, max_boxes, radius)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from truthful.auction import Outcome
-from truthful.auditing.reported import ReportedUtility
+from truthful.auditing.reported import ReportModel
 from truthful.auditing.zonotope import Form
 from truthful.settings import Setting
 from truthful.shapes import Float, Int
@@ -21,7 +21,7 @@ class OutcomeTree:
     A box serves as a box of values, too: truthful utility is that of reporting the value.
     """
 
-    def __init__(self, model: ReportedUtility, setting: Setting, opponents: Float[Tensor, "n m"]) -> None:
+    def __init__(self, model: ReportModel, setting: Setting, opponents: Float[Tensor, "n m"]) -> None:
         self.model, self.setting, self.opponents = model, setting, opponents
         self.base = model.base(opponents.unsqueeze(0))
         self.low, self.high = (bound[model.bidder] for bound in setting.bounds(opponents))

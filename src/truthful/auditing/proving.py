@@ -15,7 +15,7 @@ from truthful.auditing.all_values import MOST_ITEMS, AllValues, certify_all_valu
 from truthful.auditing.certificate import Certificate, certify
 from truthful.auditing.find import Findings
 from truthful.auditing.journal import Journal
-from truthful.auditing.reported import check_mechanism
+from truthful.auditing.models import model_of
 from truthful.auditing.tiers import CertificateBudget
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
@@ -79,7 +79,7 @@ def prove(
         text = f"no lie pays, by theorem ({mechanism.theorem})"
         return said | {"method": "theorem", "statement": text}, upper, found
     try:
-        check_mechanism(mechanism)
+        model_of(mechanism, 0)
     except ValueError as error:
         return said | {"statement": f"no upper bound: {error}"}, None, found
 

@@ -164,7 +164,7 @@ def make_report(
     low, high = setting.bounds(values)
     away = ((found.misreport - values).abs() / (high - low)).amax(-1)[seen]
     edge = ((found.misreport <= low) | (found.misreport >= high)).any(-1)[seen]
-    played_mean, played_se = float(played.mean()), _standard_error(played)
+    played_mean, played_se = float(played.mean()), standard_error(played)
     single = values.shape[1] == 1
     return AuditReport(
         tier=tier.name,
@@ -179,7 +179,7 @@ def make_report(
         revenue_samples=earned.profiles,
         regret_sum=regret_sum,
         regret_ratio=regret_sum / earned.mean if earned.mean else None,
-        **_statistics(gain) | {"regret_se": _standard_error(by_profile)},
+        **_statistics(gain) | {"regret_se": standard_error(by_profile)},
         regret_by_bidder=gain.mean(0).tolist(),
         bidders=[_statistics(gain[:, i : i + 1]) for i in range(gain.shape[1])],
         best_response_revenue=played_mean if single else None,
@@ -214,9 +214,9 @@ def _without_nan(entry: Any) -> Any:
 def _statistics(gain: Float[Tensor, "b n"]) -> dict[str, float]:
     return {
         "regret": float(gain.mean()),
-        "regret_se": _standard_error(gain),
-        "regret_p95": _percentile(gain, 0.95),
-        "regret_p99": _percentile(gain, 0.99),
+        "regret_se": standard_error(gain),
+        "regret_p95": percentile(gain, 0.95),
+        "regret_p99": percentile(gain, 0.99),
         "regret_max": float(gain.max()),
         "regret_share_above": float((gain > NOTICEABLE).double().mean()),
     }
@@ -227,9 +227,11 @@ def _mean(numbers: Tensor) -> float:
     return float(numbers.double().mean()) if numbers.numel() else 0.0
 
 
-def _percentile(gain: Tensor, share: float) -> float:
-    return float(gain.flatten().kthvalue(math.ceil(share * gain.numel())).values)
+def percentile(numbers: Tensor, share: float) -> float:
+    """The smallest number that is no less than this share of them."""
+    return float(numbers.flatten().kthvalue(math.ceil(share * numbers.numel())).values)
 
 
-def _standard_error(numbers: Tensor) -> float:
+def standard_error(numbers: Tensor) -> float:
+    """Of their mean; the first axis is of independent ones."""
     return float(numbers.std()) / math.sqrt(len(numbers))

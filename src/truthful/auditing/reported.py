@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -52,29 +53,22 @@ def _largest_on_square(linear: Tensor, diagonal: Tensor, cross: Tensor) -> Tenso
     return torch.maximum(edges.amax((0, 1)), inner)
 
 
-class ReportedUtility:
-    """u(b) = sum_j (v_j - f(b) b_j) x_j(b) of one bidder under a RegretNet, the others' bids given.
+class ReportModel(ABC):
+    """What one bidder gains by each report, the others' bids given; in float64.
 
-    Raises:
-        ValueError: what cannot be bounded: another mechanism, another activation, parameters that are not finite.
+    Args:
+        mechanism: left as it is.
+        bidder: whose reports.
     """
 
     def __init__(self, mechanism: Mechanism, bidder: int) -> None:
-        check_mechanism(mechanism)
-        assert isinstance(mechanism, RegretNet)
         self.mechanism = copy.deepcopy(mechanism).double().requires_grad_(False)
-        self.bidder, self.items, bidders = bidder, mechanism.n_items, mechanism.n_bidders
-        shapes = self.mechanism.score_shapes
-        contests = [_over_bidders(shapes[0], bidder, bidders, self.items)]
-        if mechanism.demand == "unit":
-            first = 0 if len(shapes) == 1 else shapes[0][0] * shapes[0][1]
-            contests.append(_over_items(shapes[-1], first, bidder, self.items))
-        self._rivals = [rivals.shape[-1] for _, rivals in contests]
-        own = torch.cat([chosen.unsqueeze(-1).expand_as(rivals).flatten() for chosen, rivals in contests])
-        rivals = torch.cat([rivals.flatten() for _, rivals in contests])
-        columns = slice(bidder * self.items, (bidder + 1) * self.items)
-        self.allocation = _perceptron(self.mechanism.allocation_network, columns, rivals, own)
-        self.payment = _perceptron(self.mechanism.payment_network, columns, torch.tensor([bidder]), None)
+        self.bidder, self.items = bidder, mechanism.n_items
+        self.allocation, self.payment = self._networks()
+
+    @abstractmethod
+    def _networks(self) -> tuple[Perceptron, Perceptron]:
+        """What allocation and payment are made of."""
 
     def utility(
         self, profiles: Float[Tensor, "b n m"], reports: Float[Tensor, "b m"], values: Float[Tensor, "b m"]
@@ -90,6 +84,7 @@ class ReportedUtility:
         flat = profiles.flatten(-2)
         return self.allocation.preactivation(flat), self.payment.preactivation(flat)
 
+    @abstractmethod
     def enclose(
         self,
         base: tuple[Tensor, Tensor],
@@ -107,14 +102,8 @@ class ReportedUtility:
             values: the true values.
             centre, half: the boxes.
         """
-        reports = box_form(centre, half)
-        scores, fraction, shares, most = self._parts(base, reports)
-        margin = (-(fraction * reports)).shift(values.T, torch.zeros_like(reports.rest))
-        won = shares[0] if len(shares) == 1 else _lesser(shares[0], shares[1], margin)
-        least = reports.range()[0]
-        worth = torch.minimum(margin.range()[1], values.T - fraction.range()[0].clamp(0, 1) * least)
-        return (margin * won).sum(), scores, (worth.clamp_min(0) * most).sum(0)
 
+    @abstractmethod
     def enclose_outcome(
         self, base: tuple[Tensor, Tensor], centre: Float[Tensor, "b m"], half: Float[Tensor, "b m"]
     ) -> Form:
@@ -123,10 +112,53 @@ class ReportedUtility:
         Returns one form with 2 + m cells: truthful utility (the value is the report); utility at the value `centre`;
         the allocation of each item. At any value v the utility is the second one plus (v - centre) . allocation.
         """
+
+
+class ReportedUtility(ReportModel):
+    """u(b) = sum_j (v_j - f(b) b_j) x_j(b) of one bidder under a RegretNet, the others' bids given."""
+
+    mechanism: RegretNet
+
+    def _networks(self) -> tuple[Perceptron, Perceptron]:
+        bidder, bidders = self.bidder, self.mechanism.n_bidders
+        shapes = self.mechanism.score_shapes
+        contests = [_over_bidders(shapes[0], bidder, bidders, self.items)]
+        if self.mechanism.demand == "unit":
+            first = 0 if len(shapes) == 1 else shapes[0][0] * shapes[0][1]
+            contests.append(_over_items(shapes[-1], first, bidder, self.items))
+        self._rivals = [rivals.shape[-1] for _, rivals in contests]
+        own = torch.cat([chosen.unsqueeze(-1).expand_as(rivals).flatten() for chosen, rivals in contests])
+        rivals = torch.cat([rivals.flatten() for _, rivals in contests])
+        columns = slice(bidder * self.items, (bidder + 1) * self.items)
+        return (
+            _perceptron(self.mechanism.allocation_network, columns, rivals, own),
+            _perceptron(self.mechanism.payment_network, columns, torch.tensor([bidder]), None),
+        )
+
+    def enclose(
+        self,
+        base: tuple[Tensor, Tensor],
+        values: Float[Tensor, "b m"],
+        centre: Float[Tensor, "b m"],
+        half: Float[Tensor, "b m"],
+    ) -> tuple[Form, Form, Float[Tensor, "b"]]:
+        """By second-order forms, and by intervals."""
+        reports = box_form(centre, half)
+        scores, fraction, shares, most = self._parts(base, reports)
+        margin = (-(fraction * reports)).shift(values.T, torch.zeros_like(reports.rest))
+        won = shares[0] if len(shares) == 1 else lesser(shares[0], shares[1], margin)
+        least = reports.range()[0]
+        worth = torch.minimum(margin.range()[1], values.T - fraction.range()[0].clamp(0, 1) * least)
+        return (margin * won).sum(), scores, (worth.clamp_min(0) * most).sum(0)
+
+    def enclose_outcome(
+        self, base: tuple[Tensor, Tensor], centre: Float[Tensor, "b m"], half: Float[Tensor, "b m"]
+    ) -> Form:
+        """From products of forms."""
         reports = box_form(centre, half)
         _, fraction, shares, _ = self._parts(base, reports)
         charge = -(fraction * reports)
-        won = shares[0] if len(shares) == 1 else _lesser(shares[0], shares[1])
+        won = shares[0] if len(shares) == 1 else lesser(shares[0], shares[1])
         truthful = ((charge + reports) * won).sum()
         fixed = (charge.shift(centre.T, torch.zeros_like(reports.rest)) * won).sum()
         rows = torch.cat([truthful.rows.unsqueeze(0), fixed.rows.unsqueeze(0), won.rows])
@@ -146,22 +178,6 @@ class ReportedUtility:
             shares.append(against.apply(relax_sigmoid))
             start = part.stop
         return scores, fraction, shares, most
-
-
-def check_mechanism(mechanism: Mechanism) -> None:
-    """Raise ValueError unless the mechanism can be bounded."""
-    if type(mechanism) is not RegretNet:  # a subclass may compute anything
-        raise ValueError(f"only a RegretNet can be certified, got {type(mechanism).__name__}")
-    if any(module._forward_hooks or module._forward_pre_hooks for module in mechanism.modules()):
-        raise ValueError("a RegretNet with forward hooks cannot be certified: they may change its outcomes")
-    for network in (mechanism.allocation_network, mechanism.payment_network):
-        for layer in network:
-            if not isinstance(layer, (nn.Linear, *RELAXATIONS)):
-                known = ", ".join(kind.__name__ for kind in RELAXATIONS)
-                raise ValueError(f"the activation must be one of {known} to be certified, got {type(layer).__name__}")
-    for name, parameter in mechanism.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise ValueError(f"the mechanism's parameters must be finite, got NaN or infinity in {name}")
 
 
 def _over_bidders(shape: tuple[int, int], bidder: int, bidders: int, items: int) -> tuple[Tensor, Tensor]:
@@ -188,7 +204,7 @@ def _perceptron(network: nn.Sequential, own: slice, plus: Tensor, minus: Tensor 
     return Perceptron([*weights[:-1], last[0]], [*biases[:-1], last[1]], own, RELAXATIONS[type(network[1])])
 
 
-def _lesser(left: Form, right: Form, margin: Form | None = None) -> Form:
+def lesser(left: Form, right: Form, margin: Form | None = None) -> Form:
     """min(left, right) of each item.
 
     Where left - right has one sign: the lesser. Else right + min(left - right, 0) by its secant over [low, high], which

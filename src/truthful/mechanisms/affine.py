@@ -23,12 +23,21 @@ Boosts = Mapping[str | int, float | int]
 
 CHUNK = 2**19
 """Welfares that are held at once."""
+ROBERTS = "affine maximiser with weighted externalities as prices: Roberts 1979"
+
+
+def welfare_of_others(
+    weighted: Float[Tensor, "b n m"], allocation: Float[Tensor, "b n m"], boost: Float[Tensor, "b"]
+) -> Float[Tensor, "b n"]:
+    """What is left of an allocation's score without each bidder's part."""
+    held = (weighted * allocation).sum(-1)
+    return held.sum(-1, keepdim=True) - held + boost[:, None]
 
 
 class _AffineMaximizer(Mechanism):
     """The allocation with the largest sum of weighted values and boost; weighted externalities as prices."""
 
-    strategyproof = "affine maximiser with weighted externalities as prices: Roberts 1979"
+    strategyproof = ROBERTS
     boosts: Tensor
     """One a class of allocations."""
     weights: Tensor
@@ -103,15 +112,14 @@ class _AffineMaximizer(Mechanism):
             welfare, allocate = self.choices.solve(weighted)
             best = (welfare + boosts[:, None]).argmax(0)
             allocation = allocate(best)
-        held = (weighted * allocation).sum(-1)
-        costs = []
-        for bidder, dropped in enumerate(self.choices.dropped):
+        alone = []
+        for dropped in self.choices.dropped:
             with torch.no_grad():
                 instead = (welfare[dropped] + boosts[:, None]).argmax(0)
                 without = allocate(dropped[instead])
-            others = held.sum(-1) - held[:, bidder] + boosts[best]
-            costs.append((weighted * without).sum((-2, -1)) + boosts[instead] - others)
-        return allocation, torch.stack(costs, -1).clamp_min(0) / weights
+            alone.append((weighted * without).sum((-2, -1)) + boosts[instead])
+        costs = torch.stack(alone, -1) - welfare_of_others(weighted, allocation, boosts[best])
+        return allocation, costs.clamp_min(0) / weights
 
     def _by_name(self, boosts: object) -> Float[Tensor, "p"]:
         expected = f"boosts must be null, or a number for each of {', '.join(self.names)}, got {boosts!r}"

@@ -20,6 +20,7 @@ EARLY: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rmax.end": lambda content: (content.get("rmax") or {}).get("end"),
     "depth": lambda content: content.get("depth"),
     "batch": lambda content: content.get("batch"),
+    "constraint": lambda content: "none",
 }
 """What results tell that have no configuration in them: those of early commits."""
 
@@ -34,10 +35,16 @@ BUDGET = frozenset({"rmax.start", "rmax.end"})
 def facts(content: dict[str, Any]) -> Facts:
     """Every choice of a group and every key of the configuration that may tell two rows of one method apart."""
     if "config" in content:
-        known = content["choices"] | flatten(content["config"])
+        known = content["choices"] | flatten(content["config"]) | {"constraint": constraints(content["config"])}
     else:
         known = {name: tell(content) for name, tell in EARLY.items()}
     return {name: entry for name, entry in known.items() if not ELSEWHERE.match(name)}
+
+
+def constraints(config: dict[str, Any]) -> str:
+    """The choice of constraints, which results do not have among their choices where it is a list of several."""
+    chosen = sorted(config.get("constraint") or ())
+    return f"[{','.join(chosen)}]" if len(chosen) > 1 else "".join(chosen) or "none"
 
 
 def differing(all_facts: Sequence[Facts]) -> list[str]:

@@ -84,6 +84,14 @@ class Row:
         numbers: list[Any] = [(card.content.get("train") or {}).get(name) for card in self.cards]
         return None if None in numbers else fmean(numbers)
 
+    def constraint(self, name: str) -> tuple[float, bool] | None:
+        """Mean over seeds of a constraint's violation, and whether all keep it; None where not all results have it."""
+        found = [(card.content.get("constraints") or {}).get(name) for card in self.cards]
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            return None
+        return fmean(one["violation"] for one in known), all(one["met"] for one in known)
+
     @property
     def execution(self) -> tuple[Any, ...]:
         """What must agree for two times to be compared."""

@@ -86,6 +86,7 @@ def results_table(rows: Sequence[Row], wanted: Collection[str] = ()) -> Table:
             cells += _published(own[0].first["setting"])
     before = {name: COLUMNS[name] for name in ("setting", "method")}
     columns = before | {column: column.replace("_", " ") for column in chosen} | COLUMNS
+    columns |= {f"{name}_violation": f"{name} violation".replace("_", " ") for name in _constraints(rows)}
     return Table(heading(rows) if rows else [NO_RESULTS], columns, cells)
 
 
@@ -133,6 +134,8 @@ def _cells(row: Row, label: str, chosen: dict[str, str], speed_up: float | None)
         "audited_over_training": _number(_ratio(found, trained_regret), ".1f"),
     }
     cells |= {column: _chosen(row.facts[name]) for column, name in chosen.items() if name in row.facts}
+    for name in _constraints([row]):
+        cells[f"{name}_violation"] = _violation(row.constraint(name))
     for name, form in (("revenue", ".4f"), ("regret", ".5f")):
         mean, error = row.audited(name), row.error(name)
         cells |= {name: (mean, f"{mean:{form}} ± {error:{form}}"), f"{name}_se": (error, "")}
@@ -165,6 +168,15 @@ def _published(setting: str) -> list[dict[str, tuple[Cell, str]]]:
         for (name, _), row in TABLE_1.items()
         if name == setting
     ]
+
+
+def _constraints(rows: Sequence[Row]) -> list[str]:
+    """The names of all constraints that results tell of."""
+    return sorted({name for row in rows for card in row.cards for name in card.content.get("constraints") or ()})
+
+
+def _violation(found: tuple[float, bool] | None) -> tuple[Cell, str]:
+    return (None, "-") if found is None else (found[0], f"{found[0]:.5f} {'(met)' if found[1] else '(not met)'}")
 
 
 def _iterations(row: Row) -> tuple[Cell, str]:
