@@ -38,7 +38,7 @@ HOMES = {
     "lightning": {"loop", "logging", "callbacks", "processes"},
     "hydra": {"app"},
     "omegaconf": {"app"},
-    "scipy": {"bounds"},
+    "scipy": {"auditing", "bounds"},
     "optuna": {"study"},
     "wandb": {"logging"},
     "rich": {"console", "callbacks", "report", "study"},
