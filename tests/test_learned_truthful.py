@@ -226,7 +226,7 @@ def test_another_regret_is_obeyed(cli: Cli, tmp_path: Path) -> None:
     [
         ("train.py", "mechanism=rochetnet setting=a", "RochetNet is for one bidder, got 2"),
         ("train.py", "mechanism=myersonnet setting=a", "MyersonNet is for one item, got 2"),
-        ("train.py", "mechanism=rochetnet setting=d mechanism.entries=0", "entries must be a whole number"),
+        ("train.py", "mechanism=rochetnet setting=d mechanism.entries=0", "entries must be null or a whole number"),
         ("train.py", "mechanism=myersonnet setting=uniform_3x1 mechanism.cold=0.0", "hot and cold must be above 0"),
         ("evaluate.py", "mechanism=rochetnet setting=d", "mechanism=rochetnet has to be trained first"),
         ("explore.py", "mechanism=rochetnet setting=d", "mechanism=rochetnet has to be trained first"),

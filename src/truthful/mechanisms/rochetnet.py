@@ -15,6 +15,8 @@ from truthful.streams import Stream
 BREADTH = 5.0
 """Of the logits, at a score of 1: most chances begin close to 0 or 1, as in known optima, and can still move fast."""
 
+ENTRIES_PER_ITEM = 100
+
 
 class RochetNet(FromMenu):
     """A menu whose chances and prices are parameters: no lie pays, whatever they are.
@@ -31,17 +33,19 @@ class RochetNet(FromMenu):
 
     Args:
         setting: has one bidder; gives the shape, the demand, the unit of prices and the types to begin with.
-        entries: in the menu, beside nothing for nothing.
+        entries: in the menu, beside nothing for nothing; null: 100 for each item.
         utility_network: train as a utility network; otherwise as a menu.
         hot, cold: the temperature at the start and at the end of training, in standard deviations of the sum of his
             values.
     """
 
-    def __init__(self, setting: Setting, entries: int, utility_network: bool, hot: float, cold: float) -> None:
+    def __init__(self, setting: Setting, entries: int | None, utility_network: bool, hot: float, cold: float) -> None:
         super().__init__(**setting.shape)
         require_one_bidder(self)
+        if entries is None:
+            entries = ENTRIES_PER_ITEM * self.n_items
         if isinstance(entries, bool) or not isinstance(entries, int) or entries < 1:
-            raise ValueError(f"entries must be a whole number of at least 1, got {entries!r}")
+            raise ValueError(f"entries must be null or a whole number of at least 1, got {entries!r}")
         if not isinstance(utility_network, bool):
             raise ValueError(f"utility_network must be true or false, got {utility_network!r}")
         self._setting = setting.part(Stream.TRAIN)
