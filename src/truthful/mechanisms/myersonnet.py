@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -86,6 +88,11 @@ class MyersonNet(Mechanism):
         _, price = self._thresholds(bids)
         sold = ((bids.squeeze(-1) - price) / self.temperature.value).sigmoid()
         return Outcome(sold.unsqueeze(-1), sold * price)
+
+    def exported(self) -> tuple[str, dict[str, Any]] | None:
+        """The lines, in the currency."""
+        heights = self.heights.double() * self.temperature.unit.double()
+        return "myersonnet", {"slopes": self.slopes.double().exp().tolist(), "heights": heights.tolist()}
 
     def _thresholds(self, bids: Float[Tensor, "*b n m"]) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n"]]:
         """Virtual values, and the smallest bids that win against the others'."""
