@@ -14,7 +14,7 @@ from tests.test_training import fit, make
 from truthful.auction import Outcome, deviation_utility, revenue, utility
 from truthful.data import FreshSamples
 from truthful.duals import Budget
-from truthful.mechanisms import Mechanism, MyersonNet, RochetNet
+from truthful.mechanisms import Mechanism, Menu, MyersonNet, RochetNet
 from truthful.population import Stacked
 from truthful.population_training import PopulationModule
 from truthful.regret.none import NoRegret
@@ -127,6 +127,17 @@ def test_a_learned_menu_has_an_exact_revenue_with_two_items_whatever_its_size() 
                 mechanism.scores[k] = torch.tensor(chances).logit(eps=1e-18)
                 mechanism.prices[k] = price / mechanism.temperature.unit
         assert mechanism.exact_revenue(setting) == pytest.approx(setting.optimal_revenue, rel=1e-6)
+
+
+def test_the_exact_revenue_of_many_entries_is_that_of_a_sample() -> None:
+    setting = UniformBox(1, 2, 0.0, 1.0, "additive")
+    types = torch.cartesian_prod(*[torch.linspace(0.1, 1, 6, dtype=torch.float64)] * 2)
+    entries = torch.cat([types / 2, (types**2).sum(1, keepdim=True) / 4], 1)  # tangents of |v|^2 / 4: all are taken
+    menu = Menu(setting, entries.tolist()).double()
+    paid = menu(setting.sample(200_000, torch.Generator().manual_seed(5)).double()).payment
+    exact = menu.exact_revenue(setting)
+    assert exact is not None
+    assert abs(exact - float(paid.mean())) < 4 * float(paid.std()) / len(paid) ** 0.5
 
 
 @pytest.mark.parametrize(("name", "optimal"), [("additive", 88 / 9), ("unit", 2.1331), ("item", None)])

@@ -25,6 +25,12 @@ from truthful.shapes import Float
 ENTRIES = 40
 """The most entries that are ever taken, nothing included: corners are sought among all triples."""
 
+AT_ONCE = 256
+"""First values that are integrated together: memory is their number x pairs of entries x entries."""
+
+ON_TOP = 1e-9
+"""How far, relatively, an entry may be from the best where it still counts as one of the best."""
+
 Line = tuple[float, float, float]
 """a, b, c of the line a v1 + b v2 = c."""
 
@@ -126,26 +132,36 @@ def _integrate(
         a, b, c = (entries[j] - entries[k]).tolist()
         equal[j, k] = (a, b, c)
     pairs = itertools.chain(
-        itertools.product(equal.values(), borders),
-        ((equal[j, k], equal[j, q]) for j, k, q in itertools.combinations(range(len(prices)), 3)),
+        ((j, line, border) for (j, _), line in equal.items() for border in borders),
+        ((j, equal[j, k], equal[j, q]) for j, k, q in itertools.combinations(range(len(prices)), 3)),
     )
-    corners = [corner for one, other in pairs if (corner := _meet(one, other)) is not None]
-    upright = [c / a for a, b, c in equal.values() if a and not b]
-    inside = torch.tensor([*corners, *upright], dtype=torch.float64).clamp(pieces[0], pieces[-1])
-    values, weights = gauss_legendre(torch.cat([pieces, inside]).unique())
+    met = [(j, *corner) for j, one, other in pairs if (corner := _meet(one, other)) is not None]
+    corners = torch.tensor(met, dtype=torch.float64).reshape(-1, 3)
+    utilities = corners[:, 1:] @ allocations.T - prices
+    own = utilities.gather(1, corners[:, :1].long()).squeeze(1)
+    best = utilities.amax(1)
+    corners = corners[own >= best - ON_TOP * (1 + best.abs()), 1]
+    upright = torch.tensor([c / a for a, b, c in equal.values() if a and not b], dtype=torch.float64)
+    inside = torch.cat([corners, upright]).clamp(pieces[0], pieces[-1])
 
     slanted = torch.tensor([line for line in equal.values() if line[1]], dtype=torch.float64).reshape(-1, 3)
-    crossings = (slanted[:, 2] - slanted[:, 0] * values[:, None]) / slanted[:, 1]
-    low, high = torch.full_like(values, bottom)[:, None], top(values)[:, None]
-    ends = torch.cat([low, crossings.clamp(low, high), high], 1).sort(1).values
-    middles = (ends[:, 1:] + ends[:, :-1]) / 2
-    types = torch.stack([values[:, None].expand_as(middles), middles], -1)
-    choice = (types @ allocations.T - prices).argmax(-1)
-    return float((weights[:, None] * prices[choice] * mass(values, ends)).sum())
+    nodes = gauss_legendre(torch.cat([pieces, inside]).unique())
+    total = 0.0
+    for values, weights in zip(*(part.split(AT_ONCE) for part in nodes), strict=True):
+        crossings = (slanted[:, 2] - slanted[:, 0] * values[:, None]) / slanted[:, 1]
+        low, high = torch.full_like(values, bottom)[:, None], top(values)[:, None]
+        ends = torch.cat([low, crossings.clamp(low, high), high], 1).sort(1).values
+        middles = (ends[:, 1:] + ends[:, :-1]) / 2
+        types = torch.stack([values[:, None].expand_as(middles), middles], -1)
+        choice = (types @ allocations.T - prices).argmax(-1)
+        total += float((weights[:, None] * prices[choice] * mass(values, ends)).sum())
+    return total
 
 
-def _meet(one: Line, other: Line) -> float | None:
-    """The first coordinate of where two lines meet."""
+def _meet(one: Line, other: Line) -> tuple[float, float] | None:
+    """Where two lines meet."""
     (a, b, c), (d, e, f) = one, other
     determinant = a * e - b * d
-    return (c * e - b * f) / determinant if abs(determinant) > 1e-14 else None
+    if abs(determinant) <= 1e-14:
+        return None
+    return (c * e - b * f) / determinant, (a * f - c * d) / determinant
