@@ -37,19 +37,20 @@ class Stacked(Mechanism):
     def __init__(self, members: Sequence[Mechanism]) -> None:
         first = members[0]
         super().__init__(first.n_bidders, first.n_items, first.demand)
+        self.budgeted, self.features = first.budgeted, first.features
         self._names = [name for name, _ in first.named_parameters()]
         self._template = (copy.deepcopy(first),)  # in a tuple: its parameters are not ours
         columns = zip(*(list(member.parameters()) for member in members), strict=True)
         self.stacks = nn.ParameterList([nn.Parameter(_stacked(column)) for column in columns])
 
-    def forward(self, bids: Float[Tensor, "p *b n m"]) -> Outcome:
+    def forward(self, bids: Float[Tensor, "p *b n c"]) -> Outcome:
         """Each member's outcome for its own profiles."""
 
         def one(parameters: tuple[Tensor, ...], own: Tensor) -> tuple[Tensor, Tensor]:
             outcome = functional_call(self._template[0], dict(zip(self._names, parameters, strict=True)), (own,))
             return outcome.allocation, outcome.payment
 
-        return Outcome(*vmap(one)(tuple(self.stacks), bids))
+        return Outcome(*vmap(one)(tuple(self.stacks), bids), self.budgeted)
 
 
 class Population:

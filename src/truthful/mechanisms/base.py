@@ -19,6 +19,11 @@ class Mechanism(nn.Module, ABC):
     strategyproof: str | None = None
     """The theorem by which no lie ever pays, if there is one; see `theorem`."""
 
+    budgeted: bool = False
+    """Whether bids end in a budget, which payments do not exceed; then a parameter of the constructor says so."""
+    features: int = 0
+    """Public numbers that follow a bidder's bids; likewise."""
+
     def __init__(self, n_bidders: int, n_items: int, demand: str) -> None:
         super().__init__()
         if n_bidders < 1 or n_items < 1:
@@ -28,8 +33,8 @@ class Mechanism(nn.Module, ABC):
         self.n_bidders, self.n_items, self.demand = n_bidders, n_items, demand
 
     @abstractmethod
-    def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
-        """The outcome for each profile of bids."""
+    def forward(self, bids: Float[Tensor, "*b n c"]) -> Outcome:
+        """The outcome for each profile of bids (and budgets and contexts, where there are any)."""
 
     def relaxed(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """What training differentiates in place of the outcome: something smooth, where the rule itself is a choice.

@@ -6,6 +6,7 @@ from truthful.settings.common_factor import CommonFactor
 from truthful.settings.empirical import Empirical
 from truthful.settings.independent import Independent
 from truthful.settings.optimum import Optimum
+from truthful.settings.private_budgets import PrivateBudgets
 from truthful.settings.simplex import Simplex
 
-__all__ = ["CommonFactor", "Empirical", "Independent", "Optimum", "Setting", "Simplex", "UniformBox"]
+__all__ = ["CommonFactor", "Empirical", "Independent", "Optimum", "PrivateBudgets", "Setting", "Simplex", "UniformBox"]
