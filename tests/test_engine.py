@@ -14,7 +14,7 @@ import torch
 from tests.conftest import CONF, SMALL, network, regret_mode
 from tests.test_training import fit, make
 from truthful.duals import AugmentedLagrangian
-from truthful.engine import Auto, Compiled, CudaGraph, Eager, Engine, EngineFailed, _rational_tanh
+from truthful.engine import Auto, Compiled, CudaGraph, Eager, Engine, EngineFailed, _rational_tanh, _small_products
 from truthful.iteration import FusedAdam, fused
 from truthful.optimizers import Soap, soap_update, turn
 from truthful.regret import AdamStep, GradientAscent, RandomStart, SearchedRegret, TruthfulStart
@@ -137,6 +137,13 @@ def test_the_cheap_tanh_is_tanh() -> None:
     assert float((_rational_tanh(t).double() - t.double().tanh()).abs().max()) < 5e-7
     assert float((_rational_tanh(t)).abs().max()) <= 1
     assert _rational_tanh(t.double()) is NotImplemented
+
+
+def test_small_products_are_products() -> None:
+    for rows, inner, columns in ((3, 40, 2), (3, 2, 40), (40, 3, 2)):
+        left, right = torch.rand(5, rows, inner).double(), torch.rand(5, inner, columns).double()
+        assert torch.allclose(_small_products(left, right), left @ right)
+    assert _small_products(torch.rand(5, 40, 2), torch.rand(5, 2, 40)) is NotImplemented
 
 
 def test_auto_goes_by_length_and_hardware(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ FILES = sorted((CONF / "mechanism").glob("*.yaml"))
 
 ITEM_BY_ITEM = ("first_price", "second_price", "itemwise_myerson", "bundled_myerson", "straight_jacket")
 ONE_BIDDER = ("menu", "straight_jacket")
-TRUTHFUL = {path.stem for path in FILES} - {"first_price", "regretnet"}
+TRUTHFUL = {path.stem for path in FILES} - {"first_price", "regretnet", "equivariantnet", "regretformer"}
 
 
 def build(file: Path, setting: Setting) -> Mechanism:

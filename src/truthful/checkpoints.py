@@ -52,6 +52,13 @@ def restore_mechanism(mechanism: Mechanism, checkpoint: dict[str, Any]) -> None:
         raise UserError(
             "the checkpoint has no mechanism in it; of a population, name a member: run=<folder>/member_<seed>"
         )
+    shapes = {name: tensor.shape for name, tensor in mechanism.state_dict().items()}
+    if shapes.keys() == state.keys() and any(shapes[name] != tensor.shape for name, tensor in state.items()):
+        raise UserError(
+            f"the checkpoint's {type(mechanism).__name__} was trained for other numbers of bidders or items, or another "
+            f"demand, than {mechanism.n_bidders} x {mechanism.n_items} {mechanism.demand}; "
+            "equivariantnet and regretformer are for any number of bidders and items"
+        )
     try:
         mechanism.load_state_dict(state)
     except RuntimeError as error:

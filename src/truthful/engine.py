@@ -265,7 +265,19 @@ def _affine(bias: Tensor, left: Tensor, right: Tensor, beta: float = 1, alpha: f
     return left @ right + bias
 
 
+def _small_products(left: Tensor, right: Tensor) -> Any:
+    """Many products of matrices with hardly any rows or columns, as in attention, as sums that fuse with the rest."""
+    rows, columns = left.shape[-2:]
+    if sorted((rows, columns, right.shape[-1]))[1] > _SMALL:
+        return NotImplemented
+    return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2)
+
+
+_SMALL = 16
+"""The second largest of a product's three sizes, at most."""
+
 _CHEAPER: dict[Any, Callable[..., Tensor]] = {
     torch.ops.aten.tanh.default: _rational_tanh,
     torch.ops.aten.addmm.default: _affine,
+    torch.ops.aten.bmm.default: _small_products,
 }

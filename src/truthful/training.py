@@ -96,6 +96,14 @@ class AuctionModule(TrainingLoop):
         except (ValueError, TypeError) as error:
             raise ValueError(f"optimizer: {error}") from error
         self._base_rate = float(self.optimizer.param_groups[0]["lr"])
+        alike = {"bidders": setting.exchangeable_bidders, "items": setting.exchangeable_items}
+        if mechanism.equivariant and not all(alike.values()):
+            warnings.warn(
+                f"{type(mechanism).__name__} cannot tell bidders apart, nor items, and the "
+                f"{' and '.join(name for name, same in alike.items() if not same)} of this setting are not known to be "
+                "exchangeable; use mechanism=regretnet, or mechanism=regretformer mechanism.positional=true",
+                stacklevel=2,
+            )
         if regret.fixed_step and lr_schedule.decays:
             warnings.warn(
                 "a local regret with one fixed step and a decaying learning rate: a network optimised precisely learns "

@@ -3,9 +3,11 @@
 from truthful.mechanisms.affine import AMA, VVCA
 from truthful.mechanisms.base import Mechanism
 from truthful.mechanisms.classical import FirstPrice, SecondPrice
+from truthful.mechanisms.equivariantnet import EquivariantNet
 from truthful.mechanisms.menu import Menu, StraightJacket
 from truthful.mechanisms.myerson import BundledMyerson, ItemwiseMyerson
 from truthful.mechanisms.posted_price import PostedPrice
+from truthful.mechanisms.regretformer import RegretFormer
 from truthful.mechanisms.regretnet import RegretNet
 from truthful.mechanisms.vcg import VCG
 
@@ -14,11 +16,13 @@ __all__ = [
     "VCG",
     "VVCA",
     "BundledMyerson",
+    "EquivariantNet",
     "FirstPrice",
     "ItemwiseMyerson",
     "Mechanism",
     "Menu",
     "PostedPrice",
+    "RegretFormer",
     "RegretNet",
     "SecondPrice",
     "StraightJacket",

@@ -18,6 +18,8 @@ class Mechanism(nn.Module, ABC):
 
     strategyproof: str | None = None
     """The theorem by which no lie ever pays, if there is one; see `theorem`."""
+    equivariant: bool = False
+    """Whether bidders are all treated alike, and items: permuting either permutes the outcome."""
 
     budgeted: bool = False
     """Whether bids end in a budget, which payments do not exceed; then a parameter of the constructor says so."""
@@ -72,3 +74,10 @@ class Mechanism(nn.Module, ABC):
     def surrogate(self) -> Mechanism:
         """A mechanism that computes the same outcomes faster, up to rounding: itself, unless one is known."""
         return self
+
+
+def at_least_one(**sizes: int) -> None:
+    """Refuse sizes, given by their names, that are no whole numbers of at least 1."""
+    for name, number in sizes.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")

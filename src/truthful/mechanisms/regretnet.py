@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome
-from truthful.mechanisms.base import Mechanism
+from truthful.mechanisms.base import Mechanism, at_least_one
+from truthful.mechanisms.heads import outcome
 from truthful.shapes import Float
 
 EXPORTED = (nn.Tanh, nn.ReLU, nn.Sigmoid)
@@ -20,9 +21,8 @@ EXPORTED = (nn.Tanh, nn.ReLU, nn.Sigmoid)
 class RegretNet(Mechanism):
     """Feasible and individually rational by construction; incentive compatible as far as it was trained to be.
 
-    Allocation, additive: for each item a softmax over the bidders and "nobody". Unit demand: the elementwise minimum
-    of a softmax over bidders (with "nobody") and a softmax over items (with "nothing"), so that rows and columns sum
-    to at most 1. Payment: a sigmoid fraction of the reported value of the allocation (paper, section 2.3).
+    Allocation: a softmax over bidders and "nobody", and for unit demand another over items and "nothing". Payment: a
+    sigmoid fraction of the reported value of the allocation (paper, section 2.3; `truthful.mechanisms.heads`).
 
     Args:
         n_bidders, n_items, demand: those of the setting.
@@ -44,9 +44,7 @@ class RegretNet(Mechanism):
         unit_demand_scores: int,
     ) -> None:
         super().__init__(n_bidders, n_items, demand)
-        for name, number in (("depth", depth), ("width", width)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        at_least_one(depth=depth, width=width)
         if unit_demand_scores not in (1, 2):
             raise ValueError(f"unit_demand_scores must be 1 or 2, got {unit_demand_scores!r}")
         self.activation = activation
@@ -106,20 +104,18 @@ class RegretNet(Mechanism):
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids; bids must not be negative."""
         profiles = bids.reshape(-1, self.n_bidders * self.n_items)  # one matrix product a layer, whatever the axes
-        allocation = self._allocation(self.allocation_network(profiles)).reshape(bids.shape)
-        fraction = torch.sigmoid(self.payment_network(profiles)).reshape(bids.shape[:-1])
-        return Outcome(allocation, fraction * (bids * allocation).sum(-1))
+        over_bidders, over_items = self._scores(self.allocation_network(profiles))
+        found = outcome(bids.reshape(-1, *bids.shape[-2:]), over_bidders, over_items, self.payment_network(profiles))
+        return Outcome(found.allocation.reshape(bids.shape), found.payment.reshape(bids.shape[:-1]))
 
-    def _allocation(self, scores: Float[Tensor, "*b s"]) -> Float[Tensor, "*b n m"]:
+    def _scores(self, scores: Float[Tensor, "b s"]) -> tuple[Float[Tensor, "b r m"], Float[Tensor, "b n c"] | None]:
         sizes = [rows * columns for rows, columns in self.score_shapes]
         matrices = [
             part.unflatten(-1, shape) for part, shape in zip(scores.split(sizes, -1), self.score_shapes, strict=True)
         ]
-        over_bidders: Tensor = matrices[0].softmax(-2)[..., : self.n_bidders, : self.n_items]
         if self.demand == "additive":
-            return over_bidders
-        over_items = matrices[-1][..., : self.n_bidders, :].softmax(-1)[..., : self.n_items]
-        return torch.minimum(over_bidders, over_items)
+            return matrices[0], None
+        return matrices[0][..., : self.n_items], matrices[-1][..., : self.n_bidders, :]
 
 
 def _layers(network: nn.Sequential) -> list[dict[str, Tensor]]:
