@@ -27,7 +27,8 @@ FILES = sorted((CONF / "mechanism").glob("*.yaml"))
 
 ITEM_BY_ITEM = ("first_price", "second_price", "itemwise_myerson", "bundled_myerson", "straight_jacket")
 ONE_BIDDER = ("menu", "straight_jacket")
-TRUTHFUL = {path.stem for path in FILES} - {"first_price", "regretnet", "equivariantnet", "regretformer"}
+OTHER_TYPES = {"budgeted_regretnet": "settings with private budgets", "citransnet": "settings with contexts"}
+TRUTHFUL = {path.stem for path in FILES} - {"first_price", "regretnet", "equivariantnet", "regretformer", *OTHER_TYPES}
 
 
 def build(file: Path, setting: Setting) -> Mechanism:
@@ -48,6 +49,8 @@ def built(file: Path, number: int) -> Mechanism:
 
 def refusal(name: str, setting: Setting) -> str | None:
     """What a mechanism says to a setting that it is not for."""
+    if name in OTHER_TYPES:
+        return OTHER_TYPES[name]
     if name == "linear_program":
         return "finitely many atoms"
     if name in ONE_BIDDER and setting.n_bidders > 1:

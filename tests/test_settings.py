@@ -13,7 +13,15 @@ from truthful.auction import deviation_utility, utility
 from truthful.auditing import audit
 from truthful.console import describe
 from truthful.laws import Discrete, Exponential, PiecewiseUniform, Uniform
-from truthful.settings import CommonFactor, Empirical, Independent, PrivateBudgets, Setting, Simplex, UniformBox
+from truthful.settings import (
+    CommonFactor,
+    Empirical,
+    Independent,
+    PrivateBudgets,
+    Setting,
+    Simplex,
+    UniformBox,
+)
 from truthful.streams import Stream, generator
 
 FILES = sorted((CONF / "setting").glob("*.yaml"))
@@ -41,9 +49,10 @@ def test_the_first_line_says_what_it_is(file: Path) -> None:
 
 def test_samples_lie_in_the_support_and_follow_the_generator(setting: Setting) -> None:
     draws = [setting.sample(500, torch.Generator().manual_seed(3)) for _ in range(2)]
-    assert draws[0].shape == (500, setting.n_bidders, setting.reported)
+    assert draws[0].shape == (500, setting.n_bidders, setting.reported + setting.features)
     assert torch.equal(*draws)
-    assert torch.equal(setting.project(draws[0]), draws[0])
+    told = setting.reports(draws[0])
+    assert torch.equal(setting.project(told), told)
 
 
 def test_projection_is_idempotent_and_nearest(setting: Setting) -> None:
@@ -54,19 +63,19 @@ def test_projection_is_idempotent_and_nearest(setting: Setting) -> None:
     projected = setting.project(outside)
     assert torch.equal(setting.project(projected), projected)
     assert not torch.equal(projected, outside)
-    others = setting.sample(200, generator)
+    others = setting.reports(setting.sample(200, generator))
     nearest = (projected - outside).square().sum((-1, -2))
     assert bool((nearest <= (others - outside).square().sum((-1, -2)) + 1e-6).all())
 
 
 def test_projection_keeps_the_precision(setting: Setting) -> None:
-    values = setting.sample(3, torch.Generator()).double()
+    values = setting.reports(setting.sample(3, torch.Generator())).double()
     assert setting.project(values).dtype == torch.float64
 
 
 def test_uniform_numbers_become_values(setting: Setting) -> None:
     """At the ends of the unit cube, too, and in either precision."""
-    if isinstance(setting, Empirical):
+    if isinstance(setting, Empirical) or setting.features:
         with pytest.raises(ValueError, match="not known as a function of uniform numbers"):
             setting.quantile(torch.rand(1, setting.n_bidders, setting.reported))
         return
@@ -86,7 +95,7 @@ def test_every_value_has_its_law(setting: Setting) -> None:
     """Kolmogorov and Smirnov's distance, below what 1 of 10,000 samples exceeds."""
     size = 4000
     if setting.laws is None:
-        assert isinstance(setting, Simplex | Empirical | PrivateBudgets)
+        assert isinstance(setting, Simplex | Empirical | PrivateBudgets) or setting.features
         return
     values = setting.sample(size, torch.Generator().manual_seed(1)).double()
     for i, j in list(itertools.product(range(setting.n_bidders), range(setting.n_items)))[:6]:
@@ -107,7 +116,7 @@ def test_the_joint_density_integrates_to_one(setting: Setting) -> None:
     )
     width = setting.high - setting.low
     density = setting.density(setting.low + width * points)
-    if density is None and isinstance(setting, Empirical):
+    if density is None and (isinstance(setting, Empirical) or setting.features):
         return
     if density is None:
         assert setting.laws is not None
@@ -122,7 +131,7 @@ def test_the_joint_density_integrates_to_one(setting: Setting) -> None:
 
 
 def test_exchangeable_bidders_and_items_are_those_whose_permutation_changes_nothing(setting: Setting) -> None:
-    values = setting.sample(50, torch.Generator().manual_seed(6)).double()
+    values = setting.reports(setting.sample(50, torch.Generator().manual_seed(6))).double()
     for axis, flag in ((-2, setting.exchangeable_bidders), (-1, setting.exchangeable_items)):
         own, budget = values.split([setting.n_items, setting.reported - setting.n_items], -1)
         permuted = torch.cat([own.roll(1, -1), budget], -1) if axis == -1 else values.roll(1, -2)
@@ -138,12 +147,13 @@ def test_exchangeable_bidders_and_items_are_those_whose_permutation_changes_noth
 
 def test_independent_values_are_uncorrelated_and_others_are_not(setting: Setting) -> None:
     size = 4000
-    values = setting.sample(size, torch.Generator().manual_seed(7)).flatten(1)[:, :6]
+    values = setting.reports(setting.sample(size, torch.Generator().manual_seed(7))).flatten(1)[:, :6]
     if values.shape[1] == 1:
         assert setting.independent
         return
     apart = torch.corrcoef(values.T).fill_diagonal_(0).abs().max()
-    assert (float(apart) < 5 / size**0.5) == (setting.independent or isinstance(setting, PrivateBudgets))
+    uncorrelated = setting.independent or setting.budgeted or setting.features > 0
+    assert (float(apart) < 5 / size**0.5) == uncorrelated
 
 
 NOT_CONVEX = {"yao", "two_intervals"}

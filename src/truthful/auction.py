@@ -15,7 +15,10 @@ from torch import Tensor
 from truthful.shapes import Float
 
 UNAFFORDABLE = -1e6
-"""Utility of an outcome that costs more than a bidder has: finite, so that differences of two are numbers."""
+"""Utility of an outcome that costs more than a bidder has, less what he is short of.
+
+Finite, so that differences of two are numbers; with a slope, by which a search finds back to what he can pay.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,10 @@ def utility(values: Float[Tensor, "*b n c"], outcome: Outcome) -> Float[Tensor, 
     """
     items = outcome.allocation.shape[-1]
     worth = (values[..., :items] * outcome.allocation).sum(-1) - outcome.payment
-    return torch.where(outcome.payment > values[..., items], UNAFFORDABLE, worth) if outcome.budgeted else worth
+    if not outcome.budgeted:
+        return worth
+    short = outcome.payment - values[..., items]
+    return torch.where(short > 0, UNAFFORDABLE - short, worth)
 
 
 def revenue(outcome: Outcome) -> Float[Tensor, "*b"]:

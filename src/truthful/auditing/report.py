@@ -160,7 +160,7 @@ def make_report(
     gain, samples = found.gain, len(values)
     by_profile = gain.mean(-1, keepdim=True)
     regret_sum = float(gain.sum(-1).mean())
-    seen = gain > SEEN * float(values.abs().max())
+    seen = gain > SEEN * float(setting.high.max())
     members = [[MEMBERS[k] for k in row] for row in found.member.tolist()]
     low, high = setting.bounds(values)
     away = ((found.misreport - setting.reports(values)).abs() / (high - low)).amax(-1)[seen]

@@ -2,6 +2,8 @@
 
 from truthful.mechanisms.affine import AMA, VVCA
 from truthful.mechanisms.base import Mechanism
+from truthful.mechanisms.budgeted_regretnet import BudgetedRegretNet
+from truthful.mechanisms.citransnet import CITransNet
 from truthful.mechanisms.classical import FirstPrice, SecondPrice
 from truthful.mechanisms.equivariantnet import EquivariantNet
 from truthful.mechanisms.menu import Menu, StraightJacket
@@ -15,7 +17,9 @@ __all__ = [
     "AMA",
     "VCG",
     "VVCA",
+    "BudgetedRegretNet",
     "BundledMyerson",
+    "CITransNet",
     "EquivariantNet",
     "FirstPrice",
     "ItemwiseMyerson",

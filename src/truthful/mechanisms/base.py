@@ -81,3 +81,12 @@ def at_least_one(**sizes: int) -> None:
     for name, number in sizes.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+
+
+def glorot(module: nn.Module, generator: torch.Generator) -> None:
+    """Glorot uniform weights and zero biases, in every affine map of a module."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight, generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

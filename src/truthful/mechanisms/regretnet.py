@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome
-from truthful.mechanisms.base import Mechanism, at_least_one
+from truthful.mechanisms.base import Mechanism, at_least_one, glorot
 from truthful.mechanisms.heads import outcome
 from truthful.shapes import Float
 
@@ -59,15 +59,12 @@ class RegretNet(Mechanism):
         else:
             self.score_shapes = [(n + 1, m), (n, m + 1)]
         scores = sum(rows * columns for rows, columns in self.score_shapes)
-        self.allocation_network = _perceptron(n * m, depth, width, activation, scores)
-        self.payment_network = _perceptron(n * m, depth, width, activation, n)
+        self.allocation_network = perceptron(n * m, depth, width, activation, scores)
+        self.payment_network = perceptron(n * m, depth, width, activation, n)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Glorot uniform weights, zero biases."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-                nn.init.zeros_(module.bias)
+        glorot(self, generator)
 
     def exported(self) -> tuple[str, dict[str, Any]] | None:
         """Both networks, layer by layer."""
@@ -122,7 +119,8 @@ def _layers(network: nn.Sequential) -> list[dict[str, Tensor]]:
     return [{"weight": layer.weight, "bias": layer.bias} for layer in network if isinstance(layer, nn.Linear)]
 
 
-def _perceptron(inputs: int, depth: int, width: int, activation: nn.Module, outputs: int) -> nn.Sequential:
+def perceptron(inputs: int, depth: int, width: int, activation: nn.Module, outputs: int) -> nn.Sequential:
+    """`depth` hidden layers of `width` units, each followed by the activation."""
     sizes = [inputs, *[width] * depth]
     hidden = [layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), activation)]
     return nn.Sequential(*hidden, nn.Linear(width, outputs))

@@ -10,6 +10,8 @@ from torch import Tensor
 from truthful.laws import Law
 from truthful.settings.base import Setting
 from truthful.settings.marginals import broadcast_laws, densities, value_by_value
+from truthful.settings.optima import budgeted_optimum
+from truthful.settings.optimum import Optimum
 from truthful.shapes import Float
 
 
@@ -59,6 +61,13 @@ class PrivateBudgets(Setting):
         own, budget = self._apart(values)
         of_values, of_budgets = self._values.density(own), densities(self._budgets, budget)
         return None if of_values is None or of_budgets is None else of_values * of_budgets.prod(-1).prod(-1)
+
+    @property
+    def optimum(self) -> Optimum | None:
+        """Known for one bidder and one item, both numbers uniform from 0."""
+        if (self.n_bidders, self.n_items) != (1, 1) or self._values.laws is None:
+            return None
+        return budgeted_optimum(self._values.laws[0][0], self._budgets[0][0])
 
     def _apart(self, numbers: Float[Tensor, "*b n r"]) -> tuple[Float[Tensor, "*b n m"], Float[Tensor, "*b n 1"]]:
         return numbers[..., : self.n_items], numbers[..., self.n_items :]
