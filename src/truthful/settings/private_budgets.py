@@ -75,4 +75,4 @@ class PrivateBudgets(Setting):
     def describe(self) -> str:
         """The values' law and the budgets'."""
         budgets = " or ".join(dict.fromkeys(row[0].describe() for row in self._budgets))
-        return f"{self._values.describe()}, budgets {budgets}"
+        return f"{self._values.describe()}, private budgets {budgets}"
