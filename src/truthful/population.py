@@ -38,13 +38,14 @@ class Stacked(Mechanism):
     def __init__(self, members: Sequence[Mechanism]) -> None:
         first = members[0]
         super().__init__(first.n_bidders, first.n_items, first.demand)
+        self.budgeted, self.features = first.budgeted, first.features
         self._names = [name for name, _ in first.named_parameters()]
         template = copy.deepcopy(first)
         self._templates = (template, _Relaxed(template))  # in a tuple: their parameters are not ours
         columns = zip(*(list(member.parameters()) for member in members), strict=True)
         self.stacks = nn.ParameterList([nn.Parameter(_stacked(column)) for column in columns])
 
-    def forward(self, bids: Float[Tensor, "p *b n m"]) -> Outcome:
+    def forward(self, bids: Float[Tensor, "p *b n c"]) -> Outcome:
         """Each member's outcome for its own profiles."""
         return self._each(self._templates[0], "", bids)
 
@@ -59,7 +60,7 @@ class Stacked(Mechanism):
             outcome = functional_call(template, dict(zip(names, parameters, strict=True)), (own,))
             return outcome.allocation, outcome.payment
 
-        return Outcome(*vmap(one)(tuple(self.stacks), bids))
+        return Outcome(*vmap(one)(tuple(self.stacks), bids), self.budgeted)
 
 
 class _Relaxed(nn.Module):
