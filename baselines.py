@@ -123,15 +123,22 @@ def classical(config: dict[str, Any], setting: Setting) -> tuple[dict[str, Mecha
             raise UserError(f"there is no mechanism {name!r}{f'; did you mean {meant}?' if meant else ''}")
     built, refused = {}, {}
     for name in files if asked is None else asked:
+        file = OmegaConf.load(files[name])
+        node = OmegaConf.select(file, "mechanism", default=file)
         try:
-            built[name] = build_mechanism(plain(OmegaConf.create({"mechanism": OmegaConf.load(files[name])})), setting)
-        except InterpolationKeyError:
-            if asked is not None:
-                raise UserError(f"mechanism {name} has to be trained first: name its run in runs=[...]") from None
+            mechanism = build_mechanism(plain(OmegaConf.create({"mechanism": node})), setting)
+            learned = bool(list(mechanism.parameters()))
+        except InterpolationKeyError:  # the network's depth belongs to a run
+            learned = True
         except UserError as error:
             if asked is not None:
                 raise
             refused[name] = str(error)
+            continue
+        if not learned:
+            built[name] = mechanism
+        elif asked is not None:
+            raise UserError(f"mechanism {name} has to be trained first: name its run in runs=[...]")
     return built, refused
 
 

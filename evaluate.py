@@ -187,9 +187,10 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         "optimal_revenue": setting.optimal_revenue,
         "bound": bound,
         "observed": setting.observed,
+        "exact_revenue": source.mechanism.exact_revenue(setting),
     }
     if checkpoint is None:
-        result |= {"exact_revenue": source.mechanism.exact_revenue(setting), "fitted": source.mechanism.fitted}
+        result["fitted"] = source.mechanism.fitted
     loggers = build_loggers(config, source, result, folder)
     with logging.recorded(loggers):
         with show_audit_progress(console) as progress:

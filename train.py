@@ -392,6 +392,7 @@ def finish(
         "optimal_revenue": module.setting.optimal_revenue,
         "bound": bound,
         "observed": module.setting.observed,
+        "exact_revenue": module.mechanism.exact_revenue(module.setting),
     }
     report.save_misreports(run.folder / "misreports.npz")
     pictures = save_pictures(report, module.mechanism, module.setting, run.folder)

@@ -17,7 +17,7 @@ from tests.conftest import CONF, SMALL, Answer, network
 from truthful.auction import deviation_utility, utility
 from truthful.explore import Facts, explore_page
 from truthful.explore.page import SOURCES
-from truthful.mechanisms import Mechanism, Menu, RegretNet, SecondPrice
+from truthful.mechanisms import Mechanism, Menu, MyersonNet, RegretNet, SecondPrice
 from truthful.settings import Setting, UniformBox
 
 Cli = Callable[..., Answer]
@@ -52,11 +52,18 @@ def relu(setting: Setting) -> RegretNet:
     return mechanism
 
 
+def myersonnet(setting: Setting) -> MyersonNet:
+    mechanism = MyersonNet(setting, groups=4, lines=3, hot=0.1, cold=0.01)
+    mechanism.initialise(torch.Generator().manual_seed(1))
+    return mechanism
+
+
 MECHANISMS = {
     "additive": lambda: (network(box := UniformBox(3, 2, 0.0, [1.0, 3.0], "additive"), scale=2), box),
     "unit, two score matrices": lambda: (network(box := UniformBox(2, 2, 0.0, 1.0, "unit"), scale=2), box),
     "unit, one, ReLU": lambda: (relu(box := UniformBox(2, 2, 0.0, 1.0, "unit")), box),
     "one item, deep": lambda: (network(box := UniformBox(2, 1, 2.0, 4.0, "additive"), depth=5), box),
+    "virtual values": lambda: (myersonnet(box := UniformBox(3, 1, 1.0, [[2.0], [4.0], [5.0]], "additive")), box),
     "menu": lambda: (Menu(box := UniformBox(1, 2, 4.0, [16.0, 7.0], "additive"), entries=None), box),
 }
 
@@ -224,7 +231,7 @@ def test_what_cannot_be_explored_is_refused(
 
 def test_what_has_no_rule_is_a_value_error() -> None:
     setting = UniformBox(2, 2, 0.0, 1.0, "additive")
-    with pytest.raises(ValueError, match=r"SecondPrice has no rule in JavaScript.*menu, regretnet have"):
+    with pytest.raises(ValueError, match=r"SecondPrice has no rule in JavaScript.*menu, myersonnet, regretnet have"):
         explore_page(SecondPrice(**setting.shape, reserve=0.5), setting, FACTS)
     gelu = RegretNet(**setting.shape, depth=1, width=2, activation=torch.nn.GELU(), unit_demand_scores=2)
     with pytest.raises(ValueError, match="one of Tanh, ReLU, Sigmoid, got GELU"):

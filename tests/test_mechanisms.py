@@ -26,7 +26,7 @@ SETTINGS = [
 FILES = sorted((CONF / "mechanism").glob("*.yaml"))
 
 ITEM_BY_ITEM = ("first_price", "second_price", "itemwise_myerson", "bundled_myerson", "straight_jacket")
-ONE_BIDDER = ("menu", "straight_jacket")
+ONE_BIDDER = ("menu", "rochetnet", "straight_jacket")
 OTHER_TYPES = {"budgeted_regretnet": "settings with private budgets", "citransnet": "settings with contexts"}
 TRAINED_WITH_REGRET = {"regretnet", "equivariantnet", "regretformer", "sparsemax_regretnet", *OTHER_TYPES}
 TRUTHFUL = {path.stem for path in FILES} - {"first_price", *TRAINED_WITH_REGRET}
@@ -56,6 +56,8 @@ def refusal(name: str, setting: Setting) -> str | None:
         return "finitely many atoms"
     if name in ONE_BIDDER and setting.n_bidders > 1:
         return "one bidder"
+    if name == "myersonnet" and setting.n_items > 1:
+        return "one item"
     if name in ITEM_BY_ITEM and setting.demand == "unit":
         return "additive"
     return "optimal menu is known" if name == "menu" and setting.optimum.menu is None else None

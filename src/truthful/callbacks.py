@@ -225,13 +225,11 @@ class ShowProgress(Callback):
 
     def _numbers(self, module: TrainingLoop) -> str:
         shown = module.metrics
-        parts = [
-            f"{shown['iterations_per_second']:.0f} it/s",
-            f"revenue {shown['revenue']:.4f}",
-            f"training regret {shown['regret']:.5f}",
-            f"multiplier {shown['multiplier']:.1f}",
-        ]
-        if "rmax" in shown:
+        parts = [f"{shown['iterations_per_second']:.0f} it/s", f"revenue {shown['revenue']:.4f}"]
+        searched = not module.members[0].regret.needs_theorem
+        if searched:
+            parts += [f"training regret {shown['regret']:.5f}", f"multiplier {shown['multiplier']:.1f}"]
+        if searched and "rmax" in shown:
             parts.append(f"R_max {shown['rmax']:.2g}")
         if self.audits.latest:
             parts.append(f"held-out regret {self.audits.latest['regret']:.5f}")

@@ -17,6 +17,7 @@ from truthful.auditing import FLAGS
 from truthful.auditing.proving import round_up
 from truthful.ceilings import rounded_up
 from truthful.published import published_row
+from truthful.results import method_name
 from truthful.settings import Setting
 
 WHERE_BOUNDS = "Where values are independent and have densities `python bounds.py` finds one (docs/bounds.md)."
@@ -98,7 +99,7 @@ def show_result(console: Console, result: dict[str, Any], optimum: float | None)
     ):
         if audit[name] is not None:
             ours[label] = f"{audit[name]:.4f} ± {audit[f'{name}_se']:.4f}"
-    columns = {result["regret_mode"] or result["mechanism"]: ours}
+    columns = {method_name(result): ours}
     if row is not None:
         published = {"revenue": f"{row['revenue']:.4f}", "regret": f"{row['regret']:.5f}"}
         columns["published"] = published

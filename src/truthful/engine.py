@@ -203,7 +203,7 @@ ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (Eager, Compiled
 """Those that execute something, by name."""
 
 
-class _Call(nn.Module):
+class Call(nn.Module):
     """A function of a module, as a module, so that its tensors can be replaced for a call."""
 
     def __init__(self, function: Callable[..., Any], module: nn.Module) -> None:
@@ -218,7 +218,7 @@ def call_with(function: Callable[..., Any], module: nn.Module, tensors: dict[str
     """`function(module, *arguments)` with `tensors` in place of the module's own."""
     trainable = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     given = {f"module.{name}": t.detach().requires_grad_() if name in trainable else t for name, t in tensors.items()}
-    return functional_call(_Call(function, module), given, arguments)
+    return functional_call(Call(function, module), given, arguments)
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ arithmetic is shared.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.utils._pytree as pytree
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from truthful.auction import Outcome
 from truthful.constraints import Constraint
 from truthful.duals import Dual
-from truthful.engine import Engine
+from truthful.engine import Call, Engine
 from truthful.iteration import Iteration, fused
 from truthful.mechanisms import Mechanism
 from truthful.regret import Begun, RegretMode
@@ -29,7 +29,7 @@ from truthful.shapes import Float
 class Stacked(Mechanism):
     """Mechanisms that differ in their parameters only, as one whose first axis is the member.
 
-    The members' parameters become views of the stack: what trains the stack trains them.
+    The members' parameters become views of the stack: what trains the stack trains them. Buffers are the first one's.
 
     Args:
         members: the mechanisms.
@@ -39,39 +39,37 @@ class Stacked(Mechanism):
         first = members[0]
         super().__init__(first.n_bidders, first.n_items, first.demand)
         self.budgeted, self.features = first.budgeted, first.features
-        self._names = [name for name, _ in first.named_parameters()]
-        template = copy.deepcopy(first)
-        self._templates = (template, _Relaxed(template))  # in a tuple: their parameters are not ours
+        self._names = [f"module.{name}" for name, _ in first.named_parameters()]
+        self._template = (copy.deepcopy(first),)  # in a tuple: its parameters are not ours
+        self._members = tuple(members)
+        self._shared = [name for name, _ in first.named_buffers()]
+        for k, (_, buffer) in enumerate(first.named_buffers()):
+            self.register_buffer(f"shared_{k}", buffer)
         columns = zip(*(list(member.parameters()) for member in members), strict=True)
         self.stacks = nn.ParameterList([nn.Parameter(_stacked(column)) for column in columns])
 
     def forward(self, bids: Float[Tensor, "p *b n c"]) -> Outcome:
         """Each member's outcome for its own profiles."""
-        return self._each(self._templates[0], "", bids)
+        return self._each(lambda member, own: member(own), bids)
 
-    def relaxed(self, bids: Float[Tensor, "p *b n m"]) -> Outcome:
-        """What each member's training differentiates."""
-        return self._each(self._templates[1], "mechanism.", bids)
+    def relaxed(self, bids: Float[Tensor, "p *b n c"]) -> Outcome:
+        """What training differentiates of each member."""
+        return self._each(lambda member, own: member.relaxed(own), bids)
 
-    def _each(self, template: nn.Module, prefix: str, bids: Float[Tensor, "p *b n m"]) -> Outcome:
-        names = [prefix + name for name in self._names]
+    def anneal(self, progress: float) -> None:
+        """All members alike."""
+        for member in self._members:
+            member.anneal(progress)
+
+    def _each(self, rule: Callable[[Mechanism, Tensor], Outcome], bids: Float[Tensor, "p *b n c"]) -> Outcome:
+        called = Call(rule, self._template[0])
+        shared = {f"module.{name}": getattr(self, f"shared_{k}") for k, name in enumerate(self._shared)}
 
         def one(parameters: tuple[Tensor, ...], own: Tensor) -> tuple[Tensor, Tensor]:
-            outcome = functional_call(template, dict(zip(names, parameters, strict=True)), (own,))
+            outcome = functional_call(called, dict(zip(self._names, parameters, strict=True)) | shared, (own,))
             return outcome.allocation, outcome.payment
 
         return Outcome(*vmap(one)(tuple(self.stacks), bids), self.budgeted)
-
-
-class _Relaxed(nn.Module):
-    """A mechanism's smooth outcome as a module's, so that its parameters can be replaced."""
-
-    def __init__(self, mechanism: Mechanism) -> None:
-        super().__init__()
-        self.mechanism = mechanism
-
-    def forward(self, bids: Tensor) -> Outcome:
-        return self.mechanism.relaxed(bids)
 
 
 class Population:

@@ -74,6 +74,7 @@ class PopulationModule(TrainingLoop):
             if self._population.regrets[0] is not self.members[0].mode:
                 self._population.count(self.iteration)
                 self.make_ready()
+            self._population.iteration.mechanism.anneal(self.iteration / self.iterations)
             record = self._population.step(*self._begin(), controls[k], self.iteration + 1)
             for member, own in zip(self.members, record, strict=True):
                 member.window[self.iteration % self.log_every] = own

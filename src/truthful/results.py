@@ -93,6 +93,14 @@ def method_hash(config: dict[str, Any]) -> str:
     return recipe_hash(config | rest)
 
 
+def method_name(result: dict[str, Any]) -> str:
+    """A RegretNet by its regret mode; another mechanism by its own name, and its regret mode if it needs one."""
+    mechanism, mode = result.get("mechanism"), result.get("regret_mode")
+    if mechanism in (None, "regretnet") or mode is None:
+        return str(mode or mechanism)
+    return str(mechanism) if mode == "none" else f"{mechanism} {mode}"
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's content. Raises ValueError if there is no such file."""
     if not path.is_file():

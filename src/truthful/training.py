@@ -180,6 +180,7 @@ class AuctionModule(TrainingLoop):
             if self.mode is not self._steps.regret:
                 self._steps.count(self.iteration)
                 self.make_ready()
+            self.mechanism.anneal(self.iteration / self.iterations)
             step = self._steps.step(*self.next_batch(), self.starts(), controls[k], rate, self.iteration + 1)
             self.window[self.iteration % self.log_every] = step
             self.iteration += 1

@@ -108,6 +108,8 @@ def _composition_sentence(error: Exception, conf: Path, config_name: str) -> str
         if group == "hydra/launcher":
             return f"there is no hydra/launcher={option}, or it is not installed: see requirements-extra.txt"
         return f"there is no {group}={option}{_suggest(option, options)}; options: {', '.join(options)}"
+    if learned := re.search(r"In 'mechanism/(?P<name>\w+)': Could not override", text):  # a group of train.py alone
+        return f"mechanism={learned['name']} has to be trained first: give run=<folder>"
     if unknown := re.search(r"Could not (?:override|delete from config\.) '(?P<key>[^'@]+)", text):
         return _unknown_key(unknown["key"], _known_keys(conf, config_name))
     return one_line(error)

@@ -10,9 +10,11 @@ from truthful.mechanisms.equivariantnet import EquivariantNet
 from truthful.mechanisms.lottery_ama import LotteryAMA
 from truthful.mechanisms.menu import Menu, StraightJacket
 from truthful.mechanisms.myerson import BundledMyerson, ItemwiseMyerson
+from truthful.mechanisms.myersonnet import MyersonNet
 from truthful.mechanisms.posted_price import PostedPrice
 from truthful.mechanisms.regretformer import RegretFormer
 from truthful.mechanisms.regretnet import RegretNet
+from truthful.mechanisms.rochetnet import RochetNet
 from truthful.mechanisms.sparsemax_regretnet import SparsemaxRegretNet
 from truthful.mechanisms.vcg import VCG
 
@@ -30,9 +32,11 @@ __all__ = [
     "LotteryAMA",
     "Mechanism",
     "Menu",
+    "MyersonNet",
     "PostedPrice",
     "RegretFormer",
     "RegretNet",
+    "RochetNet",
     "SecondPrice",
     "SparsemaxRegretNet",
     "StraightJacket",

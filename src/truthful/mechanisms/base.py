@@ -45,6 +45,12 @@ class Mechanism(nn.Module, ABC):
         """
         return self.forward(bids)
 
+    def anneal(self, progress: float) -> None:
+        """Hear before each iteration which share of training is done, from 0 to 1: `relaxed` may depend on it.
+
+        Through buffers that are changed in place.
+        """
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the initial parameters. A mechanism without parameters has nothing to draw."""
 

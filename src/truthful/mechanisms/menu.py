@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +19,38 @@ from truthful.settings.base import Setting
 from truthful.shapes import Float
 
 
-class Menu(Mechanism):
-    """The bidder chooses the best of finitely many lotteries at their prices, or nothing for nothing.
+class FromMenu(Mechanism):
+    """One bidder chooses the best of finitely many lotteries at their prices, or nothing for nothing."""
+
+    strategyproof = "one bidder chooses from a fixed menu (taxation principle)"
+
+    @abstractmethod
+    def menu(self) -> tuple[Float[Tensor, "k m"], Float[Tensor, "k"]]:
+        """The chances and the price of each entry, nothing for nothing among them.
+
+        Of equally good entries the bidder takes the first.
+        """
+
+    def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
+        """The outcome for each profile of bids."""
+        chances, prices = (column.to(bids) for column in self.menu())
+        choice = (bids @ chances.T - prices).argmax(-1)
+        return Outcome(chances[choice], prices[choice])
+
+    @torch.no_grad()
+    def exact_revenue(self, setting: Setting) -> float | None:
+        """One or two items with densities: by quadrature over the polygons of types; or a sum over discrete values."""
+        exact = copy.deepcopy(self).double()
+        return expected_price(exact, setting, *exact.menu())
+
+    def exported(self) -> tuple[str, dict[str, Any]] | None:
+        """The menu."""
+        chances, prices = self.menu()
+        return "menu", {"allocations": chances.tolist(), "prices": prices.tolist()}
+
+
+class Menu(FromMenu):
+    """A menu that is given, or that of the setting's known optimum.
 
     Every truthful auction with one bidder is a menu. Of equally good entries he takes the dearest.
 
@@ -28,13 +60,12 @@ class Menu(Mechanism):
             optimum, where it is known.
     """
 
-    strategyproof = "one bidder chooses from a fixed menu (taxation principle)"
     allocations: Tensor
     prices: Tensor
 
     def __init__(self, setting: Setting, entries: Sequence[Sequence[float | int]] | None) -> None:
         super().__init__(**setting.shape)
-        _require_one_bidder(self)
+        require_one_bidder(self)
         self._found = entries is None
         if entries is None:
             optimum = setting.optimum
@@ -46,15 +77,9 @@ class Menu(Mechanism):
         self.register_buffer("allocations", table[:, :-1].contiguous())
         self.register_buffer("prices", table[:, -1].contiguous())
 
-    def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
-        """The outcome for each profile of bids."""
-        allocations, prices = self.allocations.to(bids), self.prices.to(bids)
-        choice = (bids @ allocations.T - prices).argmax(-1)
-        return Outcome(allocations[choice], prices[choice])
-
-    def exact_revenue(self, setting: Setting) -> float | None:
-        """One or two items with densities: by quadrature over the polygons of types; or a sum over discrete values."""
-        return expected_price(self, setting, self.allocations, self.prices)
+    def menu(self) -> tuple[Float[Tensor, "k m"], Float[Tensor, "k"]]:
+        """As given, the dearest first, the free nothing last."""
+        return self.allocations, self.prices
 
     @property
     def fitted(self) -> dict[str, Any]:
@@ -62,10 +87,6 @@ class Menu(Mechanism):
         if not self._found:
             return {}
         return {"entries": torch.cat([self.allocations, self.prices[:, None]], 1)[:-1].tolist()}
-
-    def exported(self) -> tuple[str, dict[str, Any]] | None:
-        """The menu, the free nothing last."""
-        return "menu", {"allocations": self.allocations.tolist(), "prices": self.prices.tolist()}
 
     def _checked(self, entries: object) -> Tensor:
         expected = f"entries must be lists of {self.n_items} chances and a price"
@@ -99,7 +120,7 @@ class StraightJacket(Mechanism):
         from truthful.settings.straight_jacket import straight_jacket_prices
 
         super().__init__(**setting.shape)
-        _require_one_bidder(self)
+        require_one_bidder(self)
         law = setting.laws[0][0] if setting.laws and setting.independent and setting.exchangeable_items else None
         if not isinstance(law, Uniform) or law.low != 0 or self.demand != "additive":
             raise ValueError(
@@ -137,6 +158,7 @@ class StraightJacket(Mechanism):
         return {"prices": self.prices.tolist()}
 
 
-def _require_one_bidder(mechanism: Mechanism) -> None:
+def require_one_bidder(mechanism: Mechanism) -> None:
+    """Raise ValueError for several."""
     if mechanism.n_bidders != 1:
         raise ValueError(f"{type(mechanism).__name__} is for one bidder, got {mechanism.n_bidders}")

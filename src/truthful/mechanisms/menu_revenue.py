@@ -18,11 +18,12 @@ from truthful.laws.quadrature import ends_and_kinks, gauss_legendre, has_atoms, 
 from truthful.mechanisms.base import Mechanism
 from truthful.mechanisms.quadrature import laws_of_items, revenue_over_atoms
 from truthful.settings.base import Setting
+from truthful.settings.regions import menu_regions
 from truthful.settings.simplex import Simplex
 from truthful.shapes import Float
 
 ENTRIES = 40
-"""The most entries, nothing included: corners are sought among all triples."""
+"""The most entries that are ever taken, nothing included: corners are sought among all triples."""
 
 Line = tuple[float, float, float]
 """a, b, c of the line a v1 + b v2 = c."""
@@ -40,20 +41,31 @@ def expected_price(
     """
     columns = laws_of_items(mechanism, setting)
     allocations, prices = allocations.double().cpu(), prices.double().cpu()
-    if len(prices) > ENTRIES:
+    on_a_triangle = isinstance(setting, Simplex) and setting.n_items == 2  # its values depend on each other
+    if columns is None and not on_a_triangle:
         return None
-    if isinstance(setting, Simplex) and setting.n_items == 2:  # its values depend on each other
-        return _simplex(allocations, prices, float(setting.high[0, 0]))
-    if columns is None:
-        return None
-    laws = [column[0] for column in columns]
+    laws = [column[0] for column in columns or ()]
     if any(map(has_atoms, laws)):
         return revenue_over_atoms(mechanism, setting)
     if len(laws) == 1:
         return _one_item(allocations[:, 0], prices, laws[0])
-    if len(laws) == 2 and setting.independent:
-        return _independent(allocations, prices, *laws)
-    return None
+    if not on_a_triangle and not (len(laws) == 2 and setting.independent):
+        return None
+    allocations, prices = _taken(setting, allocations, prices)
+    if len(prices) > ENTRIES:
+        return None
+    if on_a_triangle:
+        return _simplex(allocations, prices, float(setting.high[0, 0]))
+    return _independent(allocations, prices, *laws)
+
+
+def _taken(setting: Setting, allocations: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
+    """The entries that some type takes: few of a learned menu."""
+    one, two = allocations.T.tolist()
+    menu = tuple(((a, b), price) for a, b, price in zip(one, two, prices.tolist(), strict=True))
+    regions = [menu_regions(menu, support)[: len(menu)] for support in setting.polygons(0)]
+    taken = torch.tensor([any(own) for own in zip(*regions, strict=True)])
+    return allocations[taken], prices[taken]
 
 
 def _one_item(chances: Tensor, prices: Tensor, law: Law) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from truthful.ceilings import KnownAuction
 from truthful.report.cards import Card
 from truthful.report.choices import Facts, assignments, differing, facts, position, typed
+from truthful.results import method_name
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Row:
 
     @property
     def method(self) -> str:
-        """The experiment, else the regret mode, else the mechanism that needs no training."""
-        return str(self.first.get("experiment") or self.first.get("regret_mode") or self.first.get("mechanism"))
+        """The experiment, or what `method_name` says."""
+        return str(self.first.get("experiment") or method_name(self.first))
 
     @property
     def trained(self) -> bool:
@@ -95,7 +96,8 @@ class Row:
     def execution(self) -> tuple[Any, ...]:
         """What must agree for two times to be compared."""
         train = self.first.get("train") or {}
-        return *(train.get(key) for key in ("engine", "threads", "population")), train.get("devices", 1)
+        known = (train.get(key) for key in ("engine", "threads", "population"))
+        return self.first.get("mechanism"), *known, train.get("devices", 1)
 
     @property
     def ceiling(self) -> tuple[float, str] | None:
