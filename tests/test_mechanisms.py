@@ -27,8 +27,9 @@ FILES = sorted((CONF / "mechanism").glob("*.yaml"))
 
 ITEM_BY_ITEM = ("first_price", "second_price", "itemwise_myerson", "bundled_myerson", "straight_jacket")
 ONE_BIDDER = ("menu", "rochetnet", "straight_jacket")
-NOT_TRUTHFUL = {"first_price", "regretnet", "equivariantnet", "regretformer", "sparsemax_regretnet"}
-TRUTHFUL = {path.stem for path in FILES} - NOT_TRUTHFUL
+OTHER_TYPES = {"budgeted_regretnet": "settings with private budgets", "citransnet": "settings with contexts"}
+TRAINED_WITH_REGRET = {"regretnet", "equivariantnet", "regretformer", "sparsemax_regretnet", *OTHER_TYPES}
+TRUTHFUL = {path.stem for path in FILES} - {"first_price", *TRAINED_WITH_REGRET}
 
 
 def build(file: Path, setting: Setting) -> Mechanism:
@@ -49,6 +50,8 @@ def built(file: Path, number: int) -> Mechanism:
 
 def refusal(name: str, setting: Setting) -> str | None:
     """What a mechanism says to a setting that it is not for."""
+    if name in OTHER_TYPES:
+        return OTHER_TYPES[name]
     if name == "linear_program":
         return "finitely many atoms"
     if name in ONE_BIDDER and setting.n_bidders > 1:

@@ -1,8 +1,10 @@
 import dataclasses
+import itertools
 import math
 import re
 from functools import cache
 
+import numpy
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from tests.conftest import CONF
 from truthful.laws import Discrete, Exponential, PiecewiseUniform, Uniform
-from truthful.settings import CommonFactor, Independent, Optimum, Setting, Simplex, UniformBox
+from truthful.settings import CommonFactor, Independent, Optimum, PrivateBudgets, Setting, Simplex, UniformBox
 from truthful.settings.straight_jacket import polymatroid_volume, straight_jacket_prices, straight_jacket_revenue
 
 ROOT_2 = math.sqrt(2)
@@ -38,6 +40,7 @@ OPTIMA = {
     "rectangle": (1.918443, 1e-6),
     "exponential_1x2": (GOLDEN**3 * math.exp(-GOLDEN), 1e-12),
     "yao": (3.125, 1e-12),
+    "budgets_1x1": (0.1933261190709, 1e-12),
 }
 
 
@@ -278,6 +281,47 @@ def test_a_linear_program_confirms_the_optimum(name: str, cells: int, convex: bo
     setting = load(name)
     width = float((setting.high - setting.low).max())
     assert relaxed_optimum(setting, cells, convex) == pytest.approx(setting.optimal_revenue, abs=width / cells**2)
+
+
+def budgeted_program(cells: int, rich: float) -> float:
+    """One bidder, one item: the most that can be earned of values and budgets in the middles of `cells` cells each.
+
+    Budgets may be understated, not overstated: fewer lies than our settings allow, so that a seller earns no less, and
+    what is left is linear, as a lie never costs more than the liar has. Within a budget a value may pass for the next
+    one, and at each value a budget for the next lower one: no other lie pays then, either.
+    """
+    middles = (numpy.arange(cells) + 0.5) / cells
+    chance, paid = numpy.arange(2 * cells**2).reshape(2, cells, cells)
+    lies = [
+        (i, j, *to) for i, j in itertools.product(range(cells), repeat=2) for to in ((i - 1, j), (i + 1, j), (i, j - 1))
+    ]
+    lies = numpy.array([lie for lie in lies if 0 <= lie[2] < cells and lie[3] >= 0])
+    own, told = (numpy.stack([part[lies[:, k], lies[:, k + 1]] for part in (chance, paid)]) for k in (0, 2))
+    own = numpy.concatenate([own, numpy.stack([chance.ravel(), paid.ravel()])], 1)
+    values = middles[numpy.concatenate([lies[:, 0], numpy.repeat(numpy.arange(cells), cells)])]
+    rows, ones = numpy.arange(len(values)), numpy.ones(len(values))
+    entries = [(rows, own[0], -values), (rows, own[1], ones)]
+    entries += [(rows[: len(lies)], told[0], values[: len(lies)]), (rows[: len(lies)], told[1], -ones[: len(lies)])]
+    row, column, number = (numpy.concatenate(part) for part in zip(*entries, strict=True))
+    gains = sparse.csr_matrix((number, (row, column)))
+    most = numpy.concatenate([numpy.ones(cells**2), numpy.tile(rich * middles, cells)])
+    worth = numpy.repeat([0.0, -1 / cells**2], cells**2)
+    found = optimize.linprog(worth, gains, numpy.zeros(len(values)), bounds=list(zip(0 * most, most, strict=True)))
+    return -found.fun
+
+
+@pytest.mark.parametrize("rich", [0.4, 1.0])
+def test_a_linear_program_confirms_the_optimum_with_budgets(rich: float) -> None:
+    """Its error is of the order of the cells, which two grids extrapolate away."""
+    coarse, fine = (budgeted_program(cells, rich) for cells in (12, 24))
+    setting = PrivateBudgets(UniformBox(1, 1, 0.0, 1.0, "additive"), Uniform(0.0, rich))
+    assert 2 * fine - coarse == pytest.approx(setting.optimal_revenue, abs=1e-3)
+    assert fine - coarse < -3e-3
+
+
+def test_large_budgets_are_none() -> None:
+    setting = PrivateBudgets(UniformBox(1, 1, 0.0, 3.0, "unit"), Uniform(0.0, 3e6))
+    assert setting.optimal_revenue == pytest.approx(0.75, abs=1e-5)
 
 
 def test_yao_by_linear_programming() -> None:

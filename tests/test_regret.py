@@ -113,7 +113,7 @@ def test_the_gradient_at_the_truth_comes_from_the_truthful_outcome(demand: str) 
     setting = UniformBox(3, 2, 0.0, 1.0, demand)
     mechanism = network(setting, scale=2.0).double()
     values = setting.sample(9, torch.Generator().manual_seed(0)).double().requires_grad_()
-    shared = gradient_at_truth(values, mechanism(values))
+    shared = gradient_at_truth(setting, values, mechanism(values))
     _, expected = utility_and_gradient(mechanism, values.detach(), values.detach())
     assert torch.allclose(shared, expected, atol=1e-14)
     assert float(shared.abs().max()) > 0

@@ -13,7 +13,15 @@ from truthful.auction import deviation_utility, utility
 from truthful.auditing import audit
 from truthful.console import describe
 from truthful.laws import Discrete, Exponential, PiecewiseUniform, Uniform
-from truthful.settings import CommonFactor, Empirical, Independent, Setting, Simplex, UniformBox
+from truthful.settings import (
+    CommonFactor,
+    Empirical,
+    Independent,
+    PrivateBudgets,
+    Setting,
+    Simplex,
+    UniformBox,
+)
 from truthful.streams import Stream, generator
 
 FILES = sorted((CONF / "setting").glob("*.yaml"))
@@ -41,38 +49,39 @@ def test_the_first_line_says_what_it_is(file: Path) -> None:
 
 def test_samples_lie_in_the_support_and_follow_the_generator(setting: Setting) -> None:
     draws = [setting.sample(500, torch.Generator().manual_seed(3)) for _ in range(2)]
-    assert draws[0].shape == (500, setting.n_bidders, setting.n_items)
+    assert draws[0].shape == (500, setting.n_bidders, setting.reported + setting.features)
     assert torch.equal(*draws)
-    assert torch.equal(setting.project(draws[0]), draws[0])
+    told = setting.reports(draws[0])
+    assert torch.equal(setting.project(told), told)
 
 
 def test_projection_is_idempotent_and_nearest(setting: Setting) -> None:
     generator = torch.Generator().manual_seed(0)
     width = (setting.high - setting.low).float()
-    shape = (200, setting.n_bidders, setting.n_items)
+    shape = (200, setting.n_bidders, setting.reported)
     outside = setting.low.float() + width * (3 * torch.rand(shape, generator=generator) - 1)
     projected = setting.project(outside)
     assert torch.equal(setting.project(projected), projected)
     assert not torch.equal(projected, outside)
-    others = setting.sample(200, generator)
+    others = setting.reports(setting.sample(200, generator))
     nearest = (projected - outside).square().sum((-1, -2))
     assert bool((nearest <= (others - outside).square().sum((-1, -2)) + 1e-6).all())
 
 
 def test_projection_keeps_the_precision(setting: Setting) -> None:
-    values = setting.sample(3, torch.Generator()).double()
+    values = setting.reports(setting.sample(3, torch.Generator())).double()
     assert setting.project(values).dtype == torch.float64
 
 
 def test_uniform_numbers_become_values(setting: Setting) -> None:
     """At the ends of the unit cube, too, and in either precision."""
-    if isinstance(setting, Empirical):
+    if isinstance(setting, Empirical) or setting.features:
         with pytest.raises(ValueError, match="not known as a function of uniform numbers"):
-            setting.quantile(torch.rand(1, setting.n_bidders, setting.n_items))
+            setting.quantile(torch.rand(1, setting.n_bidders, setting.reported))
         return
     for dtype in (torch.float32, torch.float64):
         unit = torch.rand(
-            300, setting.n_bidders, setting.n_items, generator=torch.Generator().manual_seed(4), dtype=dtype
+            300, setting.n_bidders, setting.reported, generator=torch.Generator().manual_seed(4), dtype=dtype
         )
         unit[:2] = torch.tensor([0.0, 1.0]).view(2, 1, 1)
         values = setting.quantile(unit)
@@ -86,7 +95,7 @@ def test_every_value_has_its_law(setting: Setting) -> None:
     """Kolmogorov and Smirnov's distance, below what 1 of 10,000 samples exceeds."""
     size = 4000
     if setting.laws is None:
-        assert isinstance(setting, Simplex | Empirical)
+        assert isinstance(setting, Simplex | Empirical | PrivateBudgets) or setting.features
         return
     values = setting.sample(size, torch.Generator().manual_seed(1)).double()
     for i, j in list(itertools.product(range(setting.n_bidders), range(setting.n_items)))[:6]:
@@ -103,11 +112,11 @@ def test_every_value_has_its_law(setting: Setting) -> None:
 def test_the_joint_density_integrates_to_one(setting: Setting) -> None:
     """Over random points of the box, within four standard errors."""
     points = torch.rand(
-        100_000, setting.n_bidders, setting.n_items, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+        100_000, setting.n_bidders, setting.reported, generator=torch.Generator().manual_seed(2), dtype=torch.float64
     )
     width = setting.high - setting.low
     density = setting.density(setting.low + width * points)
-    if density is None and isinstance(setting, Empirical):
+    if density is None and (isinstance(setting, Empirical) or setting.features):
         return
     if density is None:
         assert setting.laws is not None
@@ -122,9 +131,10 @@ def test_the_joint_density_integrates_to_one(setting: Setting) -> None:
 
 
 def test_exchangeable_bidders_and_items_are_those_whose_permutation_changes_nothing(setting: Setting) -> None:
-    values = setting.sample(50, torch.Generator().manual_seed(6)).double()
+    values = setting.reports(setting.sample(50, torch.Generator().manual_seed(6))).double()
     for axis, flag in ((-2, setting.exchangeable_bidders), (-1, setting.exchangeable_items)):
-        permuted = values.roll(1, axis)
+        own, budget = values.split([setting.n_items, setting.reported - setting.n_items], -1)
+        permuted = torch.cat([own.roll(1, -1), budget], -1) if axis == -1 else values.roll(1, -2)
         before, after = setting.density(values), setting.density(permuted)
         if before is None:
             assert torch.equal(setting.project(permuted), permuted) == flag
@@ -137,12 +147,13 @@ def test_exchangeable_bidders_and_items_are_those_whose_permutation_changes_noth
 
 def test_independent_values_are_uncorrelated_and_others_are_not(setting: Setting) -> None:
     size = 4000
-    values = setting.sample(size, torch.Generator().manual_seed(7)).flatten(1)[:, :6]
+    values = setting.reports(setting.sample(size, torch.Generator().manual_seed(7))).flatten(1)[:, :6]
     if values.shape[1] == 1:
         assert setting.independent
         return
     apart = torch.corrcoef(values.T).fill_diagonal_(0).abs().max()
-    assert (float(apart) < 5 / size**0.5) == setting.independent
+    uncorrelated = setting.independent or setting.budgeted or setting.features > 0
+    assert (float(apart) < 5 / size**0.5) == uncorrelated
 
 
 NOT_CONVEX = {"yao", "two_intervals"}
@@ -151,7 +162,10 @@ NOT_CONVEX = {"yao", "two_intervals"}
 def test_local_modes_refuse_supports_with_gaps(file: Path, setting: Setting) -> None:
     assert setting.convex_support == (file.stem not in NOT_CONVEX)
     mode = regret_mode("local")
-    if setting.convex_support:
+    if setting.budgeted:
+        with pytest.raises(ValueError, match="with private budgets local incentive compatibility is not known"):
+            mode.prepare(setting, None, torch.Generator())
+    elif setting.convex_support:
         mode.prepare(setting, None, torch.Generator())
     else:
         with pytest.raises(ValueError, match="this setting's support is not convex"):

@@ -9,7 +9,7 @@ import torch
 
 from truthful.auditing import AuditReport
 from truthful.mechanisms import Mechanism
-from truthful.plots import can_show_allocation, save_allocation, save_figure
+from truthful.plots import can_show_allocation, in_the_plane, save_allocation, save_figure
 from truthful.settings import Setting
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ ARROWS = 30
 def save_pictures(report: AuditReport, mechanism: Mechanism, setting: Setting, folder: Path) -> dict[str, Path]:
     """Save every picture that the audit has, and the allocation where it can be shown; their paths by name."""
     pictures = {"regret_tail": _tail, "regret_found": _found}
-    if setting.n_items == 2:
+    if in_the_plane(setting):
         pictures["regret_map"] = _map
     paths = {}
     for name, draw in pictures.items():

@@ -62,6 +62,7 @@ def describe(setting: Setting) -> str:
     items = "item" if setting.n_items == 1 else "items"
     return (
         f"{setting.n_bidders} {bidders} x {setting.n_items} {items}, {setting.demand} demand, {setting.describe()}"
+        f"{f', {setting.features} public numbers a bidder' if setting.features else ''}"
         f"{'' if setting.convex_support else ', support not convex'}"
         f"{'' if setting.observed is None else SPLIT.format(**setting.observed)}"
     )

@@ -15,7 +15,7 @@ from truthful.streams import Stream, generator
 class Valuations(ABC):
     """Training valuations by iteration: a function of (seed, iteration) alone, so there is no position to restore."""
 
-    sample: Float[Tensor, "s n m"] | None
+    sample: Float[Tensor, "s n c"] | None
     """The fixed sample, or None if every batch is fresh."""
 
     @abstractmethod
@@ -23,7 +23,7 @@ class Valuations(ABC):
         """Draw what is fixed, once, before training."""
 
     @abstractmethod
-    def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n m"], slice | None]:
+    def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n c"], slice | None]:
         """The batch of an iteration (from 0), and the rows of the fixed sample that it is."""
 
 
@@ -46,7 +46,7 @@ class FixedSample(Valuations):
         self._batch, self._seed, self._epoch = batch, seed, -1
         self.sample = setting.part(Stream.TRAIN).sample(self.samples, generator(seed, Stream.TRAIN))
 
-    def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n m"], slice | None]:
+    def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n c"], slice | None]:
         """The next batch of the epoch's order."""
         assert self.sample is not None
         batches = self.samples // self._batch
@@ -68,7 +68,7 @@ class FreshSamples(Valuations):
         """Nothing is drawn beforehand."""
         self._setting, self._batch, self._seed = setting.part(Stream.TRAIN), batch, seed
 
-    def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n m"], slice | None]:
+    def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n c"], slice | None]:
         """A batch of its own."""
         return self._setting.sample(self._batch, generator(self._seed, Stream.TRAIN, iteration)), None
 
@@ -86,11 +86,11 @@ class StratifiedSamples(Valuations):
     def prepare(self, setting: Setting, batch: int, seed: int) -> None:
         """Nothing is drawn beforehand. Raises ValueError if the setting has no `quantile`."""
         self._setting, self._batch, self._seed = setting.part(Stream.TRAIN), batch, seed
-        setting.quantile(torch.full((1, setting.n_bidders, setting.n_items), 0.5))
+        setting.quantile(torch.full((1, setting.n_bidders, setting.reported), 0.5))
 
-    def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n m"], slice | None]:
+    def __call__(self, iteration: int) -> tuple[Float[Tensor, "b n c"], slice | None]:
         """A batch of its own."""
         draws = generator(self._seed, Stream.TRAIN, iteration)
-        shape = (self._batch, self._setting.n_bidders, self._setting.n_items)
+        shape = (self._batch, self._setting.n_bidders, self._setting.reported)
         stratum = torch.rand(shape, generator=draws).argsort(0)
         return self._setting.quantile((stratum + torch.rand(shape, generator=draws)) / self._batch), None

@@ -75,7 +75,7 @@ class Iteration(nn.Module):
 
     def step(
         self,
-        values: Float[Tensor, "b n m"],
+        values: Float[Tensor, "b n c"],
         rows: slice | None,
         generator: torch.Generator,
         controls: Float[Tensor, "4"],
@@ -106,7 +106,7 @@ class Iteration(nn.Module):
         return record
 
     def ready(
-        self, values: Float[Tensor, "*p b n m"], begun: Begun, controls: Float[Tensor, "*p 4"]
+        self, values: Float[Tensor, "*p b n c"], begun: Begun, controls: Float[Tensor, "*p 4"]
     ) -> Callable[[], tuple[Tensor, Tensor, list[Tensor]]]:
         """An iteration, all but done: nothing has changed yet. Raises EngineFailed if the engine does not work."""
         values, begun = self.share.part((values, begun))
@@ -120,7 +120,7 @@ class Iteration(nn.Module):
             self.fused.count_steps(completed)
 
     def update(
-        self, values: Float[Tensor, "*p b n m"], begun: Begun, controls: Float[Tensor, "*p 4"]
+        self, values: Float[Tensor, "*p b n c"], begun: Begun, controls: Float[Tensor, "*p 4"]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The part that is compiled: the record, the misreports, and the gradients if the optimiser is not in it.
 

@@ -30,8 +30,13 @@ LABELLED = 0.02
 
 
 def can_show_allocation(setting: Setting) -> bool:
-    """Whether `save_allocation` has a picture for this setting: two items, one or two bidders."""
-    return setting.n_items == 2 and setting.n_bidders <= 2
+    """Whether `save_allocation` has a picture for this setting: values of two items alone, one or two bidders."""
+    return in_the_plane(setting) and setting.n_bidders <= 2
+
+
+def in_the_plane(setting: Setting) -> bool:
+    """Whether a bidder's type is two values and nothing else."""
+    return setting.n_items == 2 and not setting.budgeted and not setting.features
 
 
 @torch.no_grad()

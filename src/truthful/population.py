@@ -38,6 +38,7 @@ class Stacked(Mechanism):
     def __init__(self, members: Sequence[Mechanism]) -> None:
         first = members[0]
         super().__init__(first.n_bidders, first.n_items, first.demand)
+        self.budgeted, self.features = first.budgeted, first.features
         self._names = [f"module.{name}" for name, _ in first.named_parameters()]
         self._template = (copy.deepcopy(first),)  # in a tuple: its parameters are not ours
         self._members = tuple(members)
@@ -47,11 +48,11 @@ class Stacked(Mechanism):
         columns = zip(*(list(member.parameters()) for member in members), strict=True)
         self.stacks = nn.ParameterList([nn.Parameter(_stacked(column)) for column in columns])
 
-    def forward(self, bids: Float[Tensor, "p *b n m"]) -> Outcome:
+    def forward(self, bids: Float[Tensor, "p *b n c"]) -> Outcome:
         """Each member's outcome for its own profiles."""
         return self._each(lambda member, own: member(own), bids)
 
-    def relaxed(self, bids: Float[Tensor, "p *b n m"]) -> Outcome:
+    def relaxed(self, bids: Float[Tensor, "p *b n c"]) -> Outcome:
         """What training differentiates of each member."""
         return self._each(lambda member, own: member.relaxed(own), bids)
 
@@ -60,7 +61,7 @@ class Stacked(Mechanism):
         for member in self._members:
             member.anneal(progress)
 
-    def _each(self, rule: Callable[[Mechanism, Tensor], Outcome], bids: Float[Tensor, "p *b n m"]) -> Outcome:
+    def _each(self, rule: Callable[[Mechanism, Tensor], Outcome], bids: Float[Tensor, "p *b n c"]) -> Outcome:
         called = Call(rule, self._template[0])
         shared = {f"module.{name}": getattr(self, f"shared_{k}") for k, name in enumerate(self._shared)}
 
@@ -68,7 +69,7 @@ class Stacked(Mechanism):
             outcome = functional_call(called, dict(zip(self._names, parameters, strict=True)) | shared, (own,))
             return outcome.allocation, outcome.payment
 
-        return Outcome(*vmap(one)(tuple(self.stacks), bids))
+        return Outcome(*vmap(one)(tuple(self.stacks), bids), self.budgeted)
 
 
 class Population:

@@ -77,9 +77,16 @@ def build_mechanism(config: dict[str, Any], setting: Setting) -> Mechanism:
     from hydra.utils import get_object
 
     try:
-        whole = "setting" in inspect.signature(get_object(config["mechanism"]["_target_"])).parameters
+        taken = set(inspect.signature(get_object(config["mechanism"]["_target_"])).parameters)
     except (ImportError, ValueError, TypeError, KeyError):  # build says what is wrong
-        whole = False
+        taken = set(setting.shape)
+    for name, what in (("budgeted", "private budgets"), ("features", "contexts")):
+        if name in setting.shape and name not in taken:
+            kind = config["mechanism"]["_target_"].split(".")[-1]
+            raise UserError(
+                f"the setting has {what}, which {kind} cannot take; docs/mechanisms.md says which mechanisms can"
+            )
+    whole = "setting" in taken
     mechanism: Mechanism = build(config, "mechanism", **({"setting": setting} if whole else setting.shape))
     return mechanism
 

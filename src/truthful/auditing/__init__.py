@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from truthful.auction import Outcome
-from truthful.auditing.best_response import best_response_revenue, revenue_under
+from truthful.auction import Outcome, with_reports
+from truthful.auditing.best_response import best_response_revenue, has_menu, revenue_under
 from truthful.auditing.earnings import Earnings, earnings, fresh_earnings
 from truthful.auditing.find import Progress, find_misreports
 from truthful.auditing.flags import FLAGS, find_flags
@@ -105,10 +105,10 @@ def audit(
     certificate, upper = None, None
     if preset.certificate is not None:
         certificate, upper, found = prove(audited, setting, preset.certificate, profiles, found, kept, told)
-    if setting.n_bidders == 1:
+    if has_menu(setting):
         played = best_response_revenue(exact, setting, profiles, found.misreport)
     else:
-        played = revenue_under(exact, found.misreport)
+        played = revenue_under(exact, profiles, found.misreport)
     report = make_report(
         tier=preset,
         seed=seed,
@@ -155,8 +155,9 @@ def _identity(
     preset: Tier, seed: int, stream: Stream, setting: Setting, mechanism: Mechanism, profiles: Tensor, outcome: Outcome
 ) -> str:
     """A digest of whatever an audit's result depends on, this package's code included."""
-    others = setting.project(torch.stack([profiles.roll(1, 0), profiles.flip(-1), profiles * 0, profiles * 0 + 1e9]))
-    elsewhere = _outcome(mechanism, others[:, :256].flatten(0, 1))
+    few, told = profiles[:256], setting.reports(profiles[:256])
+    told = setting.project(torch.stack([told.roll(1, 0), told.flip(-1), told * 0, told * 0 + 1e9]))
+    elsewhere = _outcome(mechanism, with_reports(few.expand(4, *few.shape), told).flatten(0, 1))
     parts = [
         *(repr(part) for part in (preset, seed, stream, setting.shape, type(setting), torch.__version__)),
         repr(setting.observed),

@@ -10,6 +10,10 @@ from truthful.settings import Setting
 
 def check_fit(mechanism: Mechanism, setting: Setting) -> None:
     """Raise ValueError unless both are for the same auction."""
+    for name in ("budgeted", "features"):
+        mine, theirs = getattr(mechanism, name), getattr(setting, name)
+        if mine != theirs:
+            raise ValueError(f"the mechanism and the setting must agree in {name}, got {mine} and {theirs}")
     mine, theirs = ((one.n_bidders, one.n_items, one.demand) for one in (mechanism, setting))
     if mine != theirs:
         raise ValueError(

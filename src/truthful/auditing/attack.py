@@ -146,7 +146,7 @@ def _shift(instances: Instances, unit: Float[Tensor, "p m"]) -> Float[Tensor, "p
     So instances probe different points, and share what they find through the pool.
     """
     low, high = instances.setting.bounds(unit)
-    amount = (997 * ((instances.profiles - low) / (high - low)).sum(-2)).frac()
+    amount = (997 * ((instances.setting.reports(instances.profiles) - low) / (high - low)).sum(-2)).frac()
     return (unit.unsqueeze(1) + amount).frac()
 
 

@@ -58,7 +58,7 @@ class Search:
         self,
         model: ReportModel,
         setting: Setting,
-        profiles: Float[Tensor, "k n m"],
+        profiles: Float[Tensor, "k n c"],
         misreport: Float[Tensor, "k m"],
         eps: float,
         max_boxes: int,

@@ -45,7 +45,7 @@ class Certificate:
 def certify(
     mechanism: Mechanism,
     setting: Setting,
-    values: Float[Tensor, "k n m"],
+    values: Float[Tensor, "k n c"],
     bidder: Int[Tensor, "k"],
     misreport: Float[Tensor, "k m"],
     eps: float,

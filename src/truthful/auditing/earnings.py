@@ -60,7 +60,7 @@ def fresh_earnings(mechanism: Mechanism, setting: Setting, profiles: int, seed: 
     return _summary(earned)
 
 
-def fresh_profiles(setting: Setting, profiles: int, seed: int, stream: Stream) -> Iterator[Float[Tensor, "b n m"]]:
+def fresh_profiles(setting: Setting, profiles: int, seed: int, stream: Stream) -> Iterator[Float[Tensor, "b n c"]]:
     """Profiles of the stream's part of a setting, at most ROWS at a time; of observed ones as many as there are."""
     drawn = setting.part(stream)
     profiles = drawn.at_most(profiles)

@@ -51,7 +51,7 @@ class Stage:
 class Findings:
     """What an attack found. Utilities are float64."""
 
-    misreport: Float[Tensor, "b n m"]
+    misreport: Float[Tensor, "b n r"]
     gain: Float[Tensor, "b n"]
     """Over the truth; never negative, because the truth is a report, too."""
     searched: Float[Tensor, "b n"]
@@ -83,7 +83,7 @@ def find_misreports(
     mechanism: Mechanism,
     setting: Setting,
     attack: Portfolio | ManyStarts,
-    values: Float[Tensor, "b n m"],
+    values: Float[Tensor, "b n c"],
     seeds: list[int],
     journal: Journal,
     progress: Progress,
@@ -139,7 +139,7 @@ class _Hunt:
         progress: Progress,
         attack: Portfolio | ManyStarts,
     ) -> None:
-        self.shape, self.journal, self.progress = values.shape, journal, progress
+        self.shape, self.journal, self.progress = setting.reports(values).shape, journal, progress
         by_seed = attack.seeds * (WEIGHTS["search"] + WEIGHTS["pool"]) if isinstance(attack, Portfolio) else 0
         self.work = WEIGHTS["truth"] + by_seed + WEIGHTS["refine"] if by_seed else WEIGHTS["many"]
         self.done = 0.0

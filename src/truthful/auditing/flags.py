@@ -46,7 +46,7 @@ FLAGS = {
 def find_flags(
     mechanism: Mechanism,
     setting: Setting,
-    values: Float[Tensor, "b n m"],
+    values: Float[Tensor, "b n c"],
     outcome: Outcome,
     earned: Earnings,
     found: Findings,

@@ -31,7 +31,8 @@ class ForeignMechanism(Mechanism):
     """
 
     def __init__(self, rule: Rule, setting: Setting) -> None:
-        super().__init__(**setting.shape)
+        super().__init__(setting.n_bidders, setting.n_items, setting.demand)
+        self.budgeted, self.features = setting.budgeted, setting.features
         if not callable(rule):
             raise ValueError(
                 f"a mechanism must be a callable of bids (rows, n, m) that returns an Outcome or (allocation, "
@@ -69,7 +70,7 @@ class ForeignMechanism(Mechanism):
             twin.rule = copy.deepcopy(self.rule, memo)
         return twin
 
-    def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
+    def forward(self, bids: Float[Tensor, "*b n c"]) -> Outcome:
         """The outcome for each profile of bids. Raises ValueError if the callable answers something else."""
         rows = bids.flatten(0, -3) if bids.ndim > 2 else bids.unsqueeze(0)
         answer = self._ask(rows if self.precision is None else rows.to(self.precision))
@@ -83,13 +84,15 @@ class ForeignMechanism(Mechanism):
             allocation, payment = (torch.as_tensor(part).to(rows) for part in pair)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"allocation and payment must be tensors or arrays of numbers ({error})") from error
-        for name, part, shape in (("allocation", allocation, rows.shape), ("payment", payment, rows.shape[:-1])):
+        shapes = (*rows.shape[:-1], self.n_items), rows.shape[:-1]
+        for name, part, shape in zip(("allocation", "payment"), (allocation, payment), shapes, strict=True):
             if part.shape != shape:
                 raise ValueError(
                     f"for bids of shape {tuple(rows.shape)} the {name} must have shape {tuple(shape)}, "
                     f"got {tuple(part.shape)}"
                 )
-        return Outcome(allocation.reshape(bids.shape), payment.reshape(bids.shape[:-1]))
+        leading = bids.shape[:-1]
+        return Outcome(allocation.reshape(*leading, self.n_items), payment.reshape(leading), self.budgeted)
 
     def _ask(self, bids: Tensor) -> Any:
         if bids.requires_grad:
@@ -125,7 +128,7 @@ def as_mechanism(mechanism: Mechanism | Rule, setting: Setting) -> Mechanism:
     return copy.deepcopy(mechanism).eval()
 
 
-def has_gradient(mechanism: Mechanism, bids: Float[Tensor, "b n m"]) -> bool:
+def has_gradient(mechanism: Mechanism, bids: Float[Tensor, "b n c"]) -> bool:
     """Whether the outcome is connected to the bids at all."""
     with torch.enable_grad():
         point = bids.detach().requires_grad_()

@@ -33,7 +33,7 @@ class Instances:
         self,
         mechanism: Callable[[Tensor], Outcome],
         setting: Setting,
-        profiles: Float[Tensor, "k n m"],
+        profiles: Float[Tensor, "k n c"],
         bidder: Int[Tensor, "k"],
         has_gradient: bool = True,
     ) -> None:
@@ -42,7 +42,7 @@ class Instances:
         low, high = setting.bounds(profiles)
         self.low, self.high = low[bidder], high[bidder]
         self.width = self.high - self.low
-        self.values = profiles[torch.arange(len(profiles), device=profiles.device), bidder]
+        self.values = setting.reports(profiles[torch.arange(len(profiles), device=profiles.device), bidder])
         self.scale = float(setting.high.max())
         self.cost = 0
         """Forward passes of one bid profile; an input gradient (forward and backward) counts as two."""
@@ -108,7 +108,8 @@ class Instances:
         bidder = self.bidder[instance]
         index = bidder[:, None, None].expand(-1, 1, report.shape[-1])
         outcome = self.mechanism(self.profiles[instance].scatter(1, index, report.unsqueeze(1)))
-        return Outcome(_row(outcome.allocation, bidder), outcome.payment.gather(1, bidder[:, None]).squeeze(1))
+        payment = outcome.payment.gather(1, bidder[:, None]).squeeze(1)
+        return Outcome(_row(outcome.allocation, bidder), payment, outcome.budgeted)
 
 
 def _row(matrices: Tensor, bidder: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def prove(
     mechanism: Mechanism,
     setting: Setting,
     budget: CertificateBudget,
-    values: Float[Tensor, "b n m"],
+    values: Float[Tensor, "b n c"],
     found: Findings,
     journal: Journal,
     progress: Callable[[str, float], None],

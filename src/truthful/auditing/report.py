@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from truthful.auditing.attack import MEMBERS
+from truthful.auditing.best_response import has_menu
 from truthful.auditing.earnings import Earnings
 from truthful.auditing.find import Findings, Stage
 from truthful.auditing.tiers import Tier
@@ -28,8 +29,8 @@ SEEN = 1e-6
 class Audited:
     """The instances behind the numbers, in float64."""
 
-    values: Float[Tensor, "b n m"]
-    misreport: Float[Tensor, "b n m"]
+    values: Float[Tensor, "b n c"]
+    misreport: Float[Tensor, "b n r"]
     """The best report found for each bidder, the others truthful; the truth where nothing better was found."""
     gain: Float[Tensor, "b n"]
     """What it earns over the truth: a lower bound on regret."""
@@ -132,7 +133,7 @@ def make_report(
     tier: Tier,
     seed: int,
     setting: Setting,
-    values: Float[Tensor, "b n m"],
+    values: Float[Tensor, "b n c"],
     observations: int | None,
     earned: Earnings,
     found: Findings,
@@ -159,13 +160,13 @@ def make_report(
     gain, samples = found.gain, len(values)
     by_profile = gain.mean(-1, keepdim=True)
     regret_sum = float(gain.sum(-1).mean())
-    seen = gain > SEEN * float(values.abs().max())
+    seen = gain > SEEN * float(setting.high.max())
     members = [[MEMBERS[k] for k in row] for row in found.member.tolist()]
     low, high = setting.bounds(values)
-    away = ((found.misreport - values).abs() / (high - low)).amax(-1)[seen]
+    away = ((found.misreport - setting.reports(values)).abs() / (high - low)).amax(-1)[seen]
     edge = ((found.misreport <= low) | (found.misreport >= high)).any(-1)[seen]
     played_mean, played_se = float(played.mean()), standard_error(played)
-    single = values.shape[1] == 1
+    single = has_menu(setting)
     return AuditReport(
         tier=tier.name,
         search=tier.attack(setting.n_items).describe(),

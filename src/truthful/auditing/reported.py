@@ -71,7 +71,7 @@ class ReportModel(ABC):
         """What allocation and payment are made of."""
 
     def utility(
-        self, profiles: Float[Tensor, "b n m"], reports: Float[Tensor, "b m"], values: Float[Tensor, "b m"]
+        self, profiles: Float[Tensor, "b n c"], reports: Float[Tensor, "b m"], values: Float[Tensor, "b m"]
     ) -> Float[Tensor, "b"]:
         """What the bidder gains at given reports."""
         bids = profiles.clone()
@@ -79,7 +79,7 @@ class ReportModel(ABC):
         outcome: Outcome = self.mechanism(bids)
         return (values * outcome.allocation[:, self.bidder]).sum(-1) - outcome.payment[:, self.bidder]
 
-    def base(self, profiles: Float[Tensor, "b n m"]) -> tuple[Tensor, Tensor]:
+    def base(self, profiles: Float[Tensor, "b n c"]) -> tuple[Tensor, Tensor]:
         """What the first layers make of the others' bids."""
         flat = profiles.flatten(-2)
         return self.allocation.preactivation(flat), self.payment.preactivation(flat)

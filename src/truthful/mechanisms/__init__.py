@@ -3,6 +3,8 @@
 from truthful.mechanisms.affine import AMA, VVCA
 from truthful.mechanisms.amenunet import AMenuNet
 from truthful.mechanisms.base import Mechanism
+from truthful.mechanisms.budgeted_regretnet import BudgetedRegretNet
+from truthful.mechanisms.citransnet import CITransNet
 from truthful.mechanisms.classical import FirstPrice, SecondPrice
 from truthful.mechanisms.equivariantnet import EquivariantNet
 from truthful.mechanisms.lottery_ama import LotteryAMA
@@ -21,7 +23,9 @@ __all__ = [
     "VCG",
     "VVCA",
     "AMenuNet",
+    "BudgetedRegretNet",
     "BundledMyerson",
+    "CITransNet",
     "EquivariantNet",
     "FirstPrice",
     "ItemwiseMyerson",

@@ -21,6 +21,11 @@ class Mechanism(nn.Module, ABC):
     equivariant: bool = False
     """Whether bidders are all treated alike, and items: permuting either permutes the outcome."""
 
+    budgeted: bool = False
+    """Whether bids end in a budget, which payments do not exceed; then a parameter of the constructor says so."""
+    features: int = 0
+    """Public numbers that follow a bidder's bids; likewise."""
+
     def __init__(self, n_bidders: int, n_items: int, demand: str) -> None:
         super().__init__()
         if n_bidders < 1 or n_items < 1:
@@ -30,8 +35,8 @@ class Mechanism(nn.Module, ABC):
         self.n_bidders, self.n_items, self.demand = n_bidders, n_items, demand
 
     @abstractmethod
-    def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
-        """The outcome for each profile of bids."""
+    def forward(self, bids: Float[Tensor, "*b n c"]) -> Outcome:
+        """The outcome for each profile of bids (and budgets and contexts, where there are any)."""
 
     def relaxed(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """What training differentiates in place of the outcome: something smooth, where the rule itself is a choice.
@@ -82,3 +87,12 @@ def at_least_one(**sizes: int) -> None:
     for name, number in sizes.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+
+
+def glorot(module: nn.Module, generator: torch.Generator) -> None:
+    """Glorot uniform weights and zero biases, in every affine map of a module."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight, generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

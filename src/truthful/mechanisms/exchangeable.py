@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from truthful.auction import Outcome
-from truthful.mechanisms.base import Mechanism
+from truthful.mechanisms.base import Mechanism, glorot
 from truthful.mechanisms.heads import outcome
 from truthful.shapes import Float
 
@@ -29,25 +29,23 @@ class CellNetwork(Mechanism):
         return 3 if self.demand == "additive" else 5
 
     @abstractmethod
-    def cells(self, bids: Float[Tensor, "b n m"]) -> Float[Tensor, "b n m k"]:
-        """The `readouts` of each cell."""
+    def cells(self, bids: Float[Tensor, "b n c"]) -> Float[Tensor, "b n m k"]:
+        """The `readouts` of each cell. Bids may be followed by public contexts."""
 
     def initialise(self, generator: torch.Generator) -> None:
         """Glorot uniform weights, zero biases."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        glorot(self, generator)
 
-    def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
+    def forward(self, bids: Float[Tensor, "*b n c"]) -> Outcome:
         """The outcome for each profile of bids; bids must not be negative."""
         profiles = bids.reshape(-1, *bids.shape[-2:])
         score, nobody, *unit, payment = self.cells(profiles).unbind(-1)
+        items = score.shape[-1]
         over_bidders = torch.cat([score, nobody.mean(-2, keepdim=True)], -2)
         over_items = torch.cat([unit[0], unit[1].mean(-1, keepdim=True)], -1) if unit else None
-        found = outcome(profiles, over_bidders, over_items, payment.mean(-1))
-        return Outcome(found.allocation.reshape(bids.shape), found.payment.reshape(bids.shape[:-1]))
+        found = outcome(profiles[..., :items], over_bidders, over_items, payment.mean(-1))
+        leading = bids.shape[:-1]
+        return Outcome(found.allocation.reshape(*leading, items), found.payment.reshape(leading))
 
 
 class Exchangeable(nn.Linear):

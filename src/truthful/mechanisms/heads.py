@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from truthful.auction import Outcome
+from truthful.mechanisms.feasible import share
 from truthful.shapes import Float
 
 
@@ -17,9 +18,8 @@ def outcome(
 ) -> Outcome:
     """The outcome of scores.
 
-    Additive demand: for each item a softmax over the bidders and "nobody". Unit demand: the elementwise minimum of that
-    and of a softmax over items and "nothing", so that rows and columns sum to at most 1. A bidder pays a sigmoid
-    fraction of the reported value of what he gets.
+    Chances by softmaxes, over the bidders and "nobody" and, under unit demand, also over items and "nothing"
+    (`truthful.mechanisms.feasible`). A bidder pays a sigmoid fraction of the reported value of what he gets.
 
     Args:
         bids: not negative.
@@ -27,7 +27,6 @@ def outcome(
         over_items: the last column is that of nothing; None for additive demand.
         payment: logit of the fraction.
     """
-    allocation = over_bidders.softmax(-2)[..., :-1, :]
-    if over_items is not None:
-        allocation = torch.minimum(allocation, over_items.softmax(-1)[..., :-1])
+    scores = [over_bidders] if over_items is None else [over_bidders, over_items]
+    allocation = share(scores, torch.softmax)
     return Outcome(allocation, torch.sigmoid(payment) * (bids * allocation).sum(-1))

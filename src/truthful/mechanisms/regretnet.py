@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome
-from truthful.mechanisms.base import Mechanism, at_least_one
+from truthful.mechanisms.base import Mechanism, at_least_one, glorot
 from truthful.mechanisms.heads import outcome
 from truthful.shapes import Float
 
@@ -64,10 +64,7 @@ class RegretNet(Mechanism):
 
     def initialise(self, generator: torch.Generator) -> None:
         """Glorot uniform weights, zero biases."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-                nn.init.zeros_(module.bias)
+        glorot(self, generator)
 
     def exported(self) -> tuple[str, dict[str, Any]] | None:
         """Both networks, layer by layer."""

@@ -30,7 +30,7 @@ class GradientAscent(Search):
         self.steps, self.step = steps, step
         self.varies = isinstance(step, RandomLength)
 
-    def draw(self, values: Float[Tensor, "b n m"], generator: torch.Generator) -> tuple[Tensor, ...]:
+    def draw(self, values: Float[Tensor, "b n c"], generator: torch.Generator) -> tuple[Tensor, ...]:
         """What the step rule draws."""
         return self.step.draw(values, generator)
 
@@ -38,12 +38,12 @@ class GradientAscent(Search):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
-        start: Float[Tensor, "*s n m"],
+        values: Float[Tensor, "*b n c"],
+        start: Float[Tensor, "*s n r"],
         drawn: tuple[Tensor, ...] = (),
-        gradient: Float[Tensor, "*s n m"] | None = None,
+        gradient: Float[Tensor, "*s n r"] | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*s n m"]:
+    ) -> Float[Tensor, "*s n r"]:
         """Only the last iterate."""
         point = start.detach()
         state: Sequence[Tensor] = self.step.begin(point, *drawn)
@@ -57,8 +57,8 @@ class GradientAscent(Search):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
-        start: Float[Tensor, "*s n m"],
+        values: Float[Tensor, "*b n c"],
+        start: Float[Tensor, "*s n r"],
         drawn: tuple[Tensor, ...] = (),
     ) -> Found:
         """The best misreport seen, of the start, the iterates and the truth."""
@@ -66,7 +66,7 @@ class GradientAscent(Search):
         state: Sequence[Tensor] = self.step.begin(point, *drawn)
         with frozen(mechanism), torch.no_grad():
             truth = utility(values, mechanism(values))
-            best = values.expand_as(start).clone()
+            best = values[..., : start.shape[-1]].expand_as(start).clone()
             best_utility = truth.expand(start.shape[:-1]).clone()
             for k in range(self.steps + 1):
                 if k < self.steps:
@@ -98,8 +98,8 @@ class GradientAscent(Search):
 
 
 def utility_and_gradient(
-    mechanism: Mechanism, values: Float[Tensor, "*b n m"], misreport: Float[Tensor, "*s n m"]
-) -> tuple[Float[Tensor, "*s n"], Float[Tensor, "*s n m"]]:
+    mechanism: Mechanism, values: Float[Tensor, "*b n c"], misreport: Float[Tensor, "*s n r"]
+) -> tuple[Float[Tensor, "*s n"], Float[Tensor, "*s n r"]]:
     """Each deviator's utility and its gradient in his misreport, both detached. Cheapest inside `frozen`."""
     with torch.enable_grad():
         misreport = misreport.detach().requires_grad_()
@@ -108,7 +108,7 @@ def utility_and_gradient(
     return reached.detach(), gradient
 
 
-def chosen(candidates: Float[Tensor, "*s k b n m"], which: Int[Tensor, "*s b n"]) -> Float[Tensor, "*s b n m"]:
+def chosen(candidates: Float[Tensor, "*s k b n r"], which: Int[Tensor, "*s b n"]) -> Float[Tensor, "*s b n r"]:
     """For each profile and bidder the candidate that `which` numbers."""
     index = which[..., None, :, :, None].expand_as(candidates[..., :1, :, :, :])
     return candidates.gather(-4, index).squeeze(-4)
@@ -135,8 +135,8 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def gradient_at_truth(
-    values: Float[Tensor, "*b n m"], truthful: Outcome, differentiable: bool = False
-) -> Float[Tensor, "*b n m"]:
+    setting: Setting, values: Float[Tensor, "*b n c"], truthful: Outcome, differentiable: bool = False
+) -> Float[Tensor, "*b n r"]:
     """Each bidder's gradient of his utility in his own report, at the truth; detached unless `differentiable`.
 
     `truthful` is the outcome at `values` with its graph, and `values` requires a gradient: all deviations at the truth
@@ -149,4 +149,4 @@ def gradient_at_truth(
             honest[..., bidder].sum(), values, retain_graph=True, create_graph=differentiable
         )
         own.append(gradient[..., bidder, :])
-    return torch.stack(own, -2)
+    return setting.reports(torch.stack(own, -2))

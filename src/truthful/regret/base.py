@@ -20,11 +20,11 @@ from truthful.shapes import Float
 class Found:
     """What a search found for every profile and bidder. All of it is detached."""
 
-    best: Float[Tensor, "*b n m"]
+    best: Float[Tensor, "*b n r"]
     """The best misreport seen; the truth where nothing better was seen."""
     gain: Float[Tensor, "*b n"]
     """What the best misreport earns over the truth: a lower bound on regret, never negative."""
-    last: Float[Tensor, "*b n m"]
+    last: Float[Tensor, "*b n r"]
     """The last iterate, which need not be the best."""
 
 
@@ -49,7 +49,7 @@ class Search(ABC):
     varies: bool
     """Whether it looks at many distances from the same start."""
 
-    def draw(self, values: Float[Tensor, "b n m"], generator: torch.Generator) -> tuple[Tensor, ...]:
+    def draw(self, values: Float[Tensor, "b n c"], generator: torch.Generator) -> tuple[Tensor, ...]:
         """The random numbers of a visit, if it needs any."""
         return ()
 
@@ -58,12 +58,12 @@ class Search(ABC):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
-        start: Float[Tensor, "*s n m"],
+        values: Float[Tensor, "*b n c"],
+        start: Float[Tensor, "*s n r"],
         drawn: tuple[Tensor, ...] = (),
-        gradient: Float[Tensor, "*s n m"] | None = None,
+        gradient: Float[Tensor, "*s n r"] | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*s n m"]:
+    ) -> Float[Tensor, "*s n r"]:
         """Only the last iterate, for training, which evaluates it anyway.
 
         `drawn` is what `draw` drew; `gradient` the gradient at the start where the caller has it already; `run`
@@ -75,8 +75,8 @@ class Search(ABC):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
-        start: Float[Tensor, "*s n m"],
+        values: Float[Tensor, "*b n c"],
+        start: Float[Tensor, "*s n r"],
         drawn: tuple[Tensor, ...] = (),
     ) -> Found:
         """The best misreport seen from `start` on. `start` may have more leading axes (`s`) than `values`."""
@@ -116,7 +116,7 @@ class RegretMode(nn.Module, ABC):
         return self
 
     @abstractmethod
-    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """Check the preconditions and allocate the buffers, once, before training or loading a checkpoint.
 
         `sample` is the fixed training sample, or None if every batch is fresh. Raises ValueError if the mode does not
@@ -125,7 +125,7 @@ class RegretMode(nn.Module, ABC):
 
     @abstractmethod
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """What the search starts from: kept misreports, or draws from `generator`, which is for this iteration alone.
 
@@ -137,11 +137,11 @@ class RegretMode(nn.Module, ABC):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """Misreports, detached.
 
         `truthful` is the mechanism's outcome at `values` with its graph, None in a `staged` mode. Where the mode
@@ -152,9 +152,9 @@ class RegretMode(nn.Module, ABC):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         truthful: Outcome,
-        misreport: Float[Tensor, "*b n m"],
+        misreport: Float[Tensor, "*b n r"],
     ) -> Float[Tensor, "*p n"]:
         """Regret per bidder, differentiable in the mechanism.
 
@@ -169,18 +169,24 @@ class RegretMode(nn.Module, ABC):
         self,
         setting: Setting,
         begun: Begun,
-        misreport: Float[Tensor, "*b n m"],
-        slope: Float[Tensor, "*b n m"],
-    ) -> Float[Tensor, "*b n m"]:
+        misreport: Float[Tensor, "*b n r"],
+        slope: Float[Tensor, "*b n r"],
+    ) -> Float[Tensor, "*b n r"]:
         """What to store. `slope` points up the regret in the misreport; its size means nothing. Compiled, too."""
         return misreport
 
-    def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n r"]) -> None:
         """Store what was found for the next visit, if the mode does."""
 
 
 def check_sufficiency(setting: Setting) -> None:
     """Raise ValueError where honesty near the truth is not known to imply honesty."""
+    if setting.budgeted:
+        raise ValueError(
+            "a local regret says nothing about truthfulness here: with private budgets local incentive compatibility "
+            "is not known to suffice; use regret=standard, or give the mode assume_sufficient=true "
+            "(regret.assume_sufficient=true)"
+        )
     if not setting.convex_support:
         raise ValueError(
             "a local regret says nothing about truthfulness here: local incentive compatibility is known to suffice "

@@ -38,7 +38,7 @@ class Combined(RegretMode):
         self.starts_at_truth = not self.staged and any(mode.starts_at_truth for mode in pair)
         self.learns = any(mode.learns for mode in pair)
 
-    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """Both."""
         self.first.prepare(setting, sample, generator)
         self.second.prepare(setting, sample, generator)
@@ -53,7 +53,7 @@ class BetterOf(Combined):
     """
 
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """Of both."""
         return tuple(mode.begin(setting, values, rows, generator) for mode in (self.first, self.second))
@@ -62,11 +62,11 @@ class BetterOf(Combined):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """Search twice, score both."""
         modes = (self.first, self.second)
         found = [
@@ -75,7 +75,7 @@ class BetterOf(Combined):
         best: Tensor = run(best_report, mechanism, values.detach(), *found, truthful)
         return best
 
-    def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n r"]) -> None:
         """In both."""
         self.first.store(rows, misreport)
         self.second.store(rows, misreport)
@@ -84,18 +84,19 @@ class BetterOf(Combined):
 @torch.no_grad()
 def best_report(
     mechanism: Mechanism,
-    values: Float[Tensor, "*b n m"],
-    one: Float[Tensor, "*b n m"],
-    other: Float[Tensor, "*b n m"],
+    values: Float[Tensor, "*b n c"],
+    one: Float[Tensor, "*b n r"],
+    other: Float[Tensor, "*b n r"],
     truthful: Outcome | None,
-) -> Float[Tensor, "*b n m"]:
+) -> Float[Tensor, "*b n r"]:
     """Whichever of the two and the truth earns each deviator most. `truthful` is the outcome of the truth, if known."""
     with frozen(mechanism):
         honest = utility(values, mechanism(values) if truthful is None else truthful)
         reached = deviation_utility(mechanism, values.unsqueeze(-4), torch.stack([one, other], -4))
     first, second = reached.unbind(-3)
     better = torch.where((second > first).unsqueeze(-1), other, one)
-    return torch.where((torch.maximum(first, second) > honest).unsqueeze(-1), better, values)
+    truth = values[..., : one.shape[-1]]
+    return torch.where((torch.maximum(first, second) > honest).unsqueeze(-1), better, truth)
 
 
 def check_part(mode: RegretMode) -> None:
@@ -128,7 +129,7 @@ class Mixture(Combined):
         self.share = share
 
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """The first mode's for all rows, the second's for its own."""
         few = self._few(len(values))
@@ -142,11 +143,11 @@ class Mixture(Combined):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """The second mode's misreports take the place of the first mode's in its rows.
 
         The second mode is not told the truthful outcome: it is that of other rows, too.
@@ -157,7 +158,7 @@ class Mixture(Combined):
         far = self.second.find(mechanism, setting, own, begun[1], None, run)
         return torch.cat([far, most[..., few:, :, :]], -3)
 
-    def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n r"]) -> None:
         """In each what is its own."""
         few = self._few(len(misreport))
         self.first.store(rows, misreport)
@@ -189,7 +190,7 @@ class Curriculum(Combined):
         """The mode whose turn it is."""
         return (self.first if progress < self.fraction else self.second).at(progress)
 
-    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """Both; what they keep is one and the same, so that nothing needs to be handed over."""
         super().prepare(setting, sample, generator)
         self._share()
@@ -206,7 +207,7 @@ class Curriculum(Combined):
         return self
 
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """It searches nothing itself."""
         raise NotImplementedError("ask at(progress) for the mode")
@@ -215,11 +216,11 @@ class Curriculum(Combined):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """It searches nothing itself."""
         raise NotImplementedError("ask at(progress) for the mode")
 
@@ -242,12 +243,12 @@ class Reciprocal(RegretMode):
         self.local, self.evaluations, self.staged = mode.local, mode.evaluations, mode.staged
         self.fixed_step, self.starts_at_truth, self.learns = mode.fixed_step, mode.starts_at_truth, mode.learns
 
-    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """As the mode."""
         self.mode.prepare(setting, sample, generator)
 
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """As the mode."""
         return self.mode.begin(setting, values, rows, generator)
@@ -256,11 +257,11 @@ class Reciprocal(RegretMode):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """As the mode."""
         return self.mode.find(mechanism, setting, values, begun, truthful, run)
 
@@ -268,9 +269,9 @@ class Reciprocal(RegretMode):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         truthful: Outcome,
-        misreport: Float[Tensor, "*b n m"],
+        misreport: Float[Tensor, "*b n r"],
     ) -> Float[Tensor, "*p n"]:
         """The gains of both sides."""
         values = values.detach()
@@ -279,6 +280,6 @@ class Reciprocal(RegretMode):
         back = utility(misreport, truthful) - utility(misreport, deviation)
         return (gain.relu() + back.relu()).mean(-2)
 
-    def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n r"]) -> None:
         """As the mode."""
         self.mode.store(rows, misreport)

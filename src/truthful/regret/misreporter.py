@@ -45,14 +45,14 @@ class Misreporter(RegretMode):
         self.depth, self.width = depth, width
         self.learning_rate = positive("regret.learning_rate", learning_rate)
 
-    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """Draw the network. Raises ValueError if the support is discrete: its projection has no slope to learn by."""
         if not setting.project(setting.low.clone().requires_grad_()).requires_grad:
             raise ValueError(
                 "a misreporter learns by the slope of its reports, and on a discrete support they have none; use "
                 "regret=standard"
             )
-        sizes = [setting.n_bidders * setting.n_items, *[self.width] * self.depth]
+        sizes = [setting.n_bidders * setting.reported, *[self.width] * self.depth]
         layers = [layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), nn.Tanh())]
         self.network = nn.Sequential(*layers, nn.Linear(self.width, sizes[0]))
         for layer in self.network:
@@ -66,7 +66,7 @@ class Misreporter(RegretMode):
         self.register_buffer("powers", torch.ones(2, dtype=torch.float64))
 
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """Nothing."""
         return ()
@@ -75,17 +75,18 @@ class Misreporter(RegretMode):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """The network's reports; then it learns."""
         values = values.detach()
         low, high = setting.bounds(values)
         parameters = list(self.network.parameters())
         with frozen(mechanism), torch.enable_grad():
-            scores = self.network(((values - low) / (high - low)).flatten(-2)).view(values.shape)
+            truth = setting.reports(values)
+            scores = self.network(((truth - low) / (high - low)).flatten(-2)).view(truth.shape)
             report = setting.project(low + (high - low) * scores.sigmoid())
             reached = deviation_utility(mechanism, values, report)
             gradients = torch.autograd.grad(reached.sum(-1).mean(), parameters)

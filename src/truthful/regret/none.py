@@ -19,11 +19,11 @@ class NoRegret(RegretMode):
     evaluations = 0
     needs_theorem = True
 
-    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """Nothing to check."""
 
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """Nothing."""
         return ()
@@ -32,21 +32,21 @@ class NoRegret(RegretMode):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """The truth."""
-        return values
+        return setting.reports(values)
 
     def forward(
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         truthful: Outcome,
-        misreport: Float[Tensor, "*b n m"],
+        misreport: Float[Tensor, "*b n r"],
     ) -> Float[Tensor, "*p n"]:
         """Zero."""
         return torch.zeros_like(truthful.payment.mean(-2))

@@ -67,11 +67,11 @@ class ProbingRegret(RegretMode):
         self.evaluations = 1 + (probes + others + tilts) // 3
         self.register_buffer("kept", None)
 
-    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """Check the preconditions; the kept misreports begin at the truth. Without a fixed sample none are kept."""
         if not self.assume_sufficient:
             check_sufficiency(setting)
-        self.kept = None if sample is None else sample.clone()
+        self.kept = None if sample is None else setting.reports(sample).clone()
         self.follows = sample is not None
         if sample is None:
             warnings.warn(
@@ -79,9 +79,10 @@ class ProbingRegret(RegretMode):
             )
 
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """Candidates that are there already, the lengths of the probes, the length of the move."""
+        values = setting.reports(values)
         uniform = torch.rand((*values.shape[:-1], self.probes), generator=generator, dtype=values.dtype)
         part = (torch.arange(self.probes, dtype=values.dtype) + uniform) / self.probes
         lengths = self.reach * part.pow(self.power)
@@ -95,19 +96,21 @@ class ProbingRegret(RegretMode):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """The best candidate, whether it gains or not."""
         assert truthful is not None
         ready, lengths, _ = begun
         lengths = lengths.movedim(-1, -3)
         low, high = setting.bounds(values)
-        slope = gradient_at_truth(values, truthful) * (high - low)
+        slope = gradient_at_truth(setting, values, truthful) * (high - low)
         values = values.detach()
-        probes = values.unsqueeze(-4) + lengths.unsqueeze(-1) * (normalised(slope) * (high - low)).unsqueeze(-4)
+        probes = setting.reports(values).unsqueeze(-4) + lengths.unsqueeze(-1) * (
+            normalised(slope) * (high - low)
+        ).unsqueeze(-4)
         candidates = torch.cat([setting.project(probes), *(one.unsqueeze(-4) for one in ready)], -4)
         with frozen(mechanism), torch.no_grad():
             reached = deviation_utility(mechanism, values.unsqueeze(-4), candidates)
@@ -117,21 +120,21 @@ class ProbingRegret(RegretMode):
         self,
         setting: Setting,
         begun: Begun,
-        misreport: Float[Tensor, "*b n m"],
-        slope: Float[Tensor, "*b n m"],
-    ) -> Float[Tensor, "*b n m"]:
+        misreport: Float[Tensor, "*b n r"],
+        slope: Float[Tensor, "*b n r"],
+    ) -> Float[Tensor, "*b n r"]:
         """A move up the slope; where it does not gain it has none."""
         low, high = setting.bounds(misreport)
         move = begun[2].unsqueeze(-1) * normalised(slope * (high - low))
         return setting.project(misreport + move * (high - low))
 
-    def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n r"]) -> None:
         """For the next visit."""
         if self.kept is not None:
             self.kept[rows] = misreport
 
 
-def tilted(setting: Setting, values: Float[Tensor, "b n m"], generator: torch.Generator) -> Float[Tensor, "b n m"]:
+def tilted(setting: Setting, values: Float[Tensor, "b n c"], generator: torch.Generator) -> Float[Tensor, "b n r"]:
     """Every item raised or shaded by the share 1 - s^3 of the way to the bound, s ~ U(0, 1) for each bidder."""
     low, high = setting.bounds(values)
     up, s = torch.rand((2, *values.shape[:-1], 1), generator=generator, dtype=values.dtype).to(values.device)
@@ -139,6 +142,6 @@ def tilted(setting: Setting, values: Float[Tensor, "b n m"], generator: torch.Ge
     return setting.project(values + (1 - s.pow(3)) * (bound - values))
 
 
-def normalised(slope: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
+def normalised(slope: Float[Tensor, "*b n r"]) -> Float[Tensor, "*b n r"]:
     """The direction of each bidder's slope; 0 where there is none."""
     return slope / slope.square().sum(-1, keepdim=True).sqrt().clamp_min(1e-12)

@@ -42,12 +42,12 @@ class QuasiNewton(Search):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
-        start: Float[Tensor, "*s n m"],
+        values: Float[Tensor, "*b n c"],
+        start: Float[Tensor, "*s n r"],
         drawn: tuple[Tensor, ...] = (),
-        gradient: Float[Tensor, "*s n m"] | None = None,
+        gradient: Float[Tensor, "*s n r"] | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*s n m"]:
+    ) -> Float[Tensor, "*s n r"]:
         """Where it ends, which is the best it has seen."""
         state = run(self._begin, mechanism, setting, values, start)
         for _ in range(self.iterations):
@@ -59,15 +59,16 @@ class QuasiNewton(Search):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
-        start: Float[Tensor, "*s n m"],
+        values: Float[Tensor, "*b n c"],
+        start: Float[Tensor, "*s n r"],
         drawn: tuple[Tensor, ...] = (),
     ) -> Found:
         """The best misreport seen, of the end and the truth."""
         last = self.climb(mechanism, setting, values, start)
         with torch.no_grad():
             gain = deviation_utility(mechanism, values, last) - utility(values, mechanism(values))
-        return Found(torch.where(gain.unsqueeze(-1) > 0, last, values), gain.clamp_min(0), last)
+        truth = setting.reports(values)
+        return Found(torch.where(gain.unsqueeze(-1) > 0, last, truth), gain.clamp_min(0), last)
 
     def _begin(self, mechanism: Mechanism, setting: Setting, values: Tensor, start: Tensor) -> tuple[Tensor, ...]:
         """Point, utility, gradient, inverse Hessian, and whether there is no curvature in it yet."""
@@ -85,10 +86,10 @@ class QuasiNewton(Search):
         mechanism: Mechanism,
         setting: Setting,
         values: Tensor,
-        point: Float[Tensor, "*s n m"],
+        point: Float[Tensor, "*s n r"],
         reached: Float[Tensor, "*s n"],
-        gradient: Float[Tensor, "*s n m"],
-        inverse: Float[Tensor, "*s n m m"],
+        gradient: Float[Tensor, "*s n r"],
+        inverse: Float[Tensor, "*s n r r"],
         fresh: Bool[Tensor, "*s n"],
     ) -> tuple[Tensor, ...]:
         """One line search."""

@@ -41,7 +41,7 @@ class SearchedRegret(RegretMode):
         self.fixed_step = local and not keep and isinstance(start, TruthfulStart) and not search.varies
         self.register_buffer("kept", None)
 
-    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """Check the preconditions; allocate the kept misreports."""
         if self.local and not self.assume_sufficient:
             check_sufficiency(setting)
@@ -55,7 +55,7 @@ class SearchedRegret(RegretMode):
         self.kept = self.start(setting, sample, generator).clone()
 
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """The starting misreports, and what the search draws."""
         start = self.start(setting, values, generator) if self.kept is None else self.kept[rows]
@@ -65,17 +65,19 @@ class SearchedRegret(RegretMode):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """The last iterate; at the truth the first gradient comes from the truthful outcome."""
-        gradient = gradient_at_truth(values, truthful) if self.starts_at_truth and truthful is not None else None
+        gradient = (
+            gradient_at_truth(setting, values, truthful) if self.starts_at_truth and truthful is not None else None
+        )
         start, *drawn = begun
         return self.search.climb(mechanism, setting, values.detach(), start, tuple(drawn), gradient, run)
 
-    def store(self, rows: slice | None, misreport: Float[Tensor, "b n m"]) -> None:
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n r"]) -> None:
         """Even where it is worse than the one before."""
         if self.kept is not None:
             self.kept[rows] = misreport

@@ -35,13 +35,13 @@ class SlopeRegret(RegretMode):
         super().__init__()
         self.length, self.assume_sufficient = positive("regret.length", length), assume_sufficient
 
-    def prepare(self, setting: Setting, sample: Float[Tensor, "s n m"] | None, generator: torch.Generator) -> None:
+    def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """Check the preconditions."""
         if not self.assume_sufficient:
             check_sufficiency(setting)
 
     def begin(
-        self, setting: Setting, values: Float[Tensor, "b n m"], rows: slice | None, generator: torch.Generator
+        self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """Nothing."""
         return ()
@@ -50,27 +50,27 @@ class SlopeRegret(RegretMode):
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         begun: Begun,
         truthful: Outcome | None = None,
         run: Run = directly,
-    ) -> Float[Tensor, "*b n m"]:
+    ) -> Float[Tensor, "*b n r"]:
         """The truth."""
-        return values.detach()
+        return setting.reports(values.detach())
 
     def forward(
         self,
         mechanism: Mechanism,
         setting: Setting,
-        values: Float[Tensor, "*b n m"],
+        values: Float[Tensor, "*b n c"],
         truthful: Outcome,
-        misreport: Float[Tensor, "*b n m"],
+        misreport: Float[Tensor, "*b n r"],
     ) -> Float[Tensor, "*p n"]:
         """The slope."""
         low, high = setting.bounds(values)
-        slope = gradient_at_truth(values, truthful, differentiable=True) * (high - low)
+        slope = gradient_at_truth(setting, values, truthful, differentiable=True) * (high - low)
         with torch.no_grad():
-            outwards = points_out(values, slope, low, high)
+            outwards = points_out(setting.reports(values), slope, low, high)
         inside = torch.where(outwards, torch.zeros_like(slope), slope)
         size = (inside.square().sum(-1) + 1e-12).sqrt()  # smooth where the slope vanishes
         return self.length * size.mean(-2)

@@ -17,8 +17,8 @@ class Start(ABC):
 
     @abstractmethod
     def __call__(
-        self, setting: Setting, values: Float[Tensor, "b n m"], generator: torch.Generator
-    ) -> Float[Tensor, "b n m"]:
+        self, setting: Setting, values: Float[Tensor, "b n c"], generator: torch.Generator
+    ) -> Float[Tensor, "b n r"]:
         """Starting misreports for `values`, in the support."""
 
 
@@ -26,10 +26,10 @@ class TruthfulStart(Start):
     """Start at the true valuation (paper, section 3.3)."""
 
     def __call__(
-        self, setting: Setting, values: Float[Tensor, "b n m"], generator: torch.Generator
-    ) -> Float[Tensor, "b n m"]:
+        self, setting: Setting, values: Float[Tensor, "b n c"], generator: torch.Generator
+    ) -> Float[Tensor, "b n r"]:
         """The values themselves."""
-        return values
+        return setting.reports(values)
 
 
 class NearbyStart(Start):
@@ -43,9 +43,10 @@ class NearbyStart(Start):
         self.radius = positive("the radius of a random start", radius)
 
     def __call__(
-        self, setting: Setting, values: Float[Tensor, "b n m"], generator: torch.Generator
-    ) -> Float[Tensor, "b n m"]:
+        self, setting: Setting, values: Float[Tensor, "b n c"], generator: torch.Generator
+    ) -> Float[Tensor, "b n r"]:
         """One draw for each profile and bidder."""
+        values = setting.reports(values)
         low, high = setting.bounds(values)
         uniform = torch.rand(values.shape, generator=generator, dtype=values.dtype).to(values.device)
         return setting.project(values + self.radius * (high - low) * (2 * uniform - 1))
@@ -55,7 +56,7 @@ class RandomStart(Start):
     """Start at an independent draw from the setting's law."""
 
     def __call__(
-        self, setting: Setting, values: Float[Tensor, "b n m"], generator: torch.Generator
-    ) -> Float[Tensor, "b n m"]:
+        self, setting: Setting, values: Float[Tensor, "b n c"], generator: torch.Generator
+    ) -> Float[Tensor, "b n r"]:
         """As many draws as there are values."""
-        return setting.sample(len(values), generator).to(values.device)
+        return setting.reports(setting.sample(len(values), generator)).to(values.device)

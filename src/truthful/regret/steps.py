@@ -17,7 +17,7 @@ class StepRule(ABC):
     relative: bool = False
     """Whether gradients and moves are in coordinates where the support's box is the unit cube."""
 
-    def draw(self, values: Float[Tensor, "b n m"], generator: torch.Generator) -> tuple[Tensor, ...]:
+    def draw(self, values: Float[Tensor, "b n c"], generator: torch.Generator) -> tuple[Tensor, ...]:
         """The random numbers of a visit, if it needs any."""
         return ()
 
@@ -134,7 +134,7 @@ class RandomLength(StepRule):
         self.step, self.power = step, positive("the power of a random length", power)
         self.relative = step.relative
 
-    def draw(self, values: Float[Tensor, "b n m"], generator: torch.Generator) -> tuple[Tensor, ...]:
+    def draw(self, values: Float[Tensor, "b n c"], generator: torch.Generator) -> tuple[Tensor, ...]:
         """The factors, and what the rule itself draws."""
         uniform = torch.rand(values.shape[:-1], generator=generator, dtype=values.dtype)
         return uniform.pow(self.power).to(values.device), *self.step.draw(values, generator)

@@ -31,9 +31,9 @@ class Setting(ABC):
     """`additive` or `unit` (at most one item is of use to a bidder)."""
     convex_support: bool
     """Whether each bidder's support is convex: with it, local incentive compatibility suffices (Carroll 2012)."""
-    low: Float[Tensor, "n m"]
-    high: Float[Tensor, "n m"]
-    """The smallest box that contains the support, in float64."""
+    low: Float[Tensor, "n r"]
+    high: Float[Tensor, "n r"]
+    """The smallest box that contains the support of what is reported, in float64."""
     laws: tuple[tuple[Law, ...], ...] | None = None
     """The (marginal) law of each value, a row for each bidder, where it is known."""
     independent: bool = False
@@ -42,6 +42,10 @@ class Setting(ABC):
     """Whether permuting the bidders leaves the law of the valuations as it is."""
     exchangeable_items: bool = False
     """Whether permuting the items, for all bidders alike, does."""
+    budgeted: bool = False
+    """Whether each bidder has a private budget, which he reports after his values and no payment may exceed."""
+    features: int = 0
+    """Public numbers at the end of a bidder's row of a profile: his context and the items'."""
     observations: int | None = None
     """With observed valuations, how many independent profiles there are: a larger draw repeats some."""
 
@@ -64,16 +68,16 @@ class Setting(ABC):
             raise ValueError(f"valuations must not be negative, got low={self.low.min():g}")
         self._bounds: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
-    def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n m"]:
+    def sample(self, size: int, generator: torch.Generator) -> Float[Tensor, "{size} n c"]:
         """Draw `size` independent valuation profiles, on the generator's device, in float32.
 
         Through `quantile`; a setting that has none overrides this.
         """
         return self.quantile(
-            torch.rand(size, self.n_bidders, self.n_items, generator=generator, device=generator.device)
+            torch.rand(size, self.n_bidders, self.reported, generator=generator, device=generator.device)
         )
 
-    def quantile(self, unit: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
+    def quantile(self, unit: Float[Tensor, "*b n r"]) -> Float[Tensor, "*b n r"]:
         """Values from numbers in the unit cube, one for each; independent uniform numbers give the setting's law.
 
         Raises ValueError where that is not known; then there is no stratified sampling.
@@ -83,8 +87,17 @@ class Setting(ABC):
         )
 
     @abstractmethod
-    def project(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n m"]:
+    def project(self, values: Float[Tensor, "*b n r"]) -> Float[Tensor, "*b n r"]:
         """The nearest point of each bidder's support. Misreports are kept in the support with it."""
+
+    @property
+    def reported(self) -> int:
+        """Numbers that a bidder reports, r: his values, and his budget if he has one."""
+        return self.n_items + self.budgeted
+
+    def reports(self, values: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b n r"]:
+        """What the bidders of these profiles report if they are truthful."""
+        return values[..., : self.reported]
 
     def polygons(self, bidder: int) -> list[Polygon]:
         """One or two items: a bidder's support as convex polygons in the plane, points and segments among them.
@@ -98,8 +111,8 @@ class Setting(ABC):
         across, up = [*sides, ((0.0, 0.0),)][:2]
         return [list(dict.fromkeys(box_corners((a, c), (b, d)))) for a, b in across for c, d in up]
 
-    def density(self, values: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b"] | None:
-        """Joint density of a profile, of all its n m values at once; 0 outside the support.
+    def density(self, values: Float[Tensor, "*b n r"]) -> Float[Tensor, "*b"] | None:
+        """Joint density of a profile, of all its n r numbers at once; 0 outside the support.
 
         None where the law has no density, or where it is not known.
         """
@@ -108,7 +121,9 @@ class Setting(ABC):
     @property
     def shape(self) -> dict[str, Any]:
         """What a mechanism needs to know of a setting, by the names of its arguments."""
-        return {"n_bidders": self.n_bidders, "n_items": self.n_items, "demand": self.demand}
+        more = {"budgeted": self.budgeted, "features": self.features}
+        named = {name: entry for name, entry in more.items() if entry}
+        return {"n_bidders": self.n_bidders, "n_items": self.n_items, "demand": self.demand, **named}
 
     @property
     def optimum(self) -> Optimum | None:

@@ -47,6 +47,26 @@ def simplex_optimum(n_bidders: int, n_items: int, high: float, demand: str) -> O
     return Optimum(price * n_items / (n_items + 1), "Haghpanah and Hartline 2015", "menu", menu)
 
 
+def budgeted_optimum(value: Law, budget: Law) -> Optimum | None:
+    """One bidder, one item, value U[0, h] and private budget U[0, k], independent; None for other laws.
+
+    A truthful mechanism is a menu x(p) of which the bidder takes the best that he can pay for. It earns no less with
+    the concave hull of x: then whoever would pay more than his budget pays all of it. A value v that nothing binds pays
+    p(v), the integral of t dx(t) up to v, so that revenue is the mean of p - p^2/2k, concave in x; where x grows,
+    1 - p(v)/k must be in proportion to 1/v^2. In units of h that is x'(v) = 2 k t^2/v^4 from t to 1/2, and x ends at 1
+    if 2 k (1/t - 8 t^2) = 3. (Derived here; Che and Gale 2000 treat any laws.)
+    """
+    if not isinstance(value, Uniform) or not isinstance(budget, Uniform) or value.low or budget.low:
+        return None
+    rich = budget.high / value.high
+    low, high = 0.0, 0.5
+    for _ in range(60):
+        t = (low + high) / 2
+        low, high = (low, t) if 2 * rich * (1 - 8 * t**3) < 3 * t else (t, high)
+    revenue = budget.high / 2 * (1 - 4 / 3 * low - 16 / 3 * low**4)
+    return Optimum(revenue, "Che and Gale 2000", None)
+
+
 def _one_item(laws: Sequence[Law]) -> Optimum:
     """Myerson 1981; for i.i.d. U[0, h] in closed form, with reserve h/2."""
     scale = _scale(laws, (0, 1) * len(laws))

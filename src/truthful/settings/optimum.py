@@ -15,8 +15,8 @@ class Optimum:
     revenue: float
     source: str
     """Who proved it."""
-    mechanism: str
-    """The auction, by its name in conf/mechanism."""
+    mechanism: str | None
+    """The auction, by its name in conf/mechanism; None if it has none there."""
     menu: Menu | None = None
     """With one bidder, its menu, where that is finite and known."""
     error: float = 0.0
