@@ -3,9 +3,10 @@
 python -m benchmarks.modes                                            every regret mode at (a), compiled
 python -m benchmarks.modes --setting a b c --run regret=standard regret=probing --card modes.json
 python -m benchmarks.modes --run regret=standard "regret=probing optimizer=adam"
+python -m benchmarks.modes --run mechanism=regretnet mechanism=amenunet   also of mechanisms
 
 All trainings alternate in one run, round by round; a ratio to the first is the median over rounds of the ratio within a
-round. A curriculum is timed at its beginning. Every training has a sample of 12,800.
+round. A curriculum is timed at its beginning. Every training on a fixed sample has one of 12,800.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from truthful.engine import ENGINES
 from truthful.results import provenance, write_json
 from truthful.training import AuctionModule
 
-MODES = sorted(path.stem for path in (CONF / "regret").glob("*.yaml"))
+MODES = sorted({path.stem for path in (CONF / "regret").glob("*.yaml")} - {"none"})
 
 
 def prepared(overrides: list[str], engine: str) -> AuctionModule:
     """A training, ready for its first iteration."""
-    config = plain(compose("config", overrides=[*overrides, "data.samples=12800", "iterations=100000000"]))
+    config = plain(compose("config", overrides=[*overrides, "iterations=100000000"]))
+    if "samples" in config["data"]:
+        config["data"]["samples"] = 12800
     module = build_module(config, Console(quiet=True))
     module.engine = ENGINES[engine]()
     module.settle()

@@ -100,7 +100,7 @@ def test_the_audit_finds_the_best_affordable_lie(budgets: PrivateBudgets) -> Non
     named = torch.minimum(value / 2, budget.sqrt())
     assert bool((value / 2 > budget.sqrt()).any())
     assert torch.allclose(report.instances.gain[:, 0], value * named - named.square(), atol=1e-4)
-    assert bool((report.instances.gain[:, 0] <= value * named - named.square() + 1e-12).all())
+    assert bool((report.instances.gain[:, 0] <= value * named - named.square() + 2e-6).all())
     assert not set(report.flags) & {"misreport_outside_support", "individual_rationality_violated", "infeasible"}
     assert report.best_response_revenue == pytest.approx(float(named.square().mean()), abs=2e-3)
 

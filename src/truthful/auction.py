@@ -20,6 +20,9 @@ UNAFFORDABLE = -1e6
 Finite, so that differences of two are numbers; with a slope, by which a search finds back to what he can pay.
 """
 
+ROUNDING = 1e-6
+"""Share of a budget by which a payment may exceed it: the best lie often costs all of it, in either precision."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -43,8 +46,9 @@ def utility(values: Float[Tensor, "*b n c"], outcome: Outcome) -> Float[Tensor, 
     worth = (values[..., :items] * outcome.allocation).sum(-1) - outcome.payment
     if not outcome.budgeted:
         return worth
-    short = outcome.payment - values[..., items]
-    return torch.where(short > 0, UNAFFORDABLE - short, worth)
+    budget = values[..., items]
+    short = outcome.payment - budget
+    return torch.where(short > ROUNDING * budget, UNAFFORDABLE - short, worth)
 
 
 def revenue(outcome: Outcome) -> Float[Tensor, "*b"]:
