@@ -37,7 +37,11 @@ def settings() -> dict[str, Setting]:
     """All that the page can show."""
     nodes = {path.stem: OmegaConf.load(path) for path in (CONF / "setting").glob("*.yaml") if path.stem != "empirical"}
     built = {name: instantiate(node) for name, node in sorted(nodes.items())}
-    return {name: setting for name, setting in built.items() if setting.n_items <= 2}
+    return {
+        name: setting
+        for name, setting in built.items()
+        if setting.n_items <= 2 and not setting.budgeted and not setting.features
+    }
 
 
 def open_page(browser: Browser, mechanism: Mechanism, setting: Setting, folder: Path) -> None:
