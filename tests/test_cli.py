@@ -219,7 +219,7 @@ def test_a_stopped_run_ends_with_the_same_weights(how: signal.Signals, tmp_path:
 
 
 MISTAKES = [
-    ("setting=z", "there is no setting=z; options: a, asymmetric_5x1, b, beta_2x2, c"),
+    ("setting=z", "there is no setting=z; options: a, asymmetric_5x1, b, beta_2x2, budgets_1x1"),
     ("settin=a", "there is no 'settin' to override; did you mean setting?"),
     ("setting.n_bidder=3", "did you mean setting.n_bidders?"),
     ("n_bidders=3", "did you mean setting.n_bidders?"),
@@ -348,7 +348,7 @@ def test_evaluate_takes_several_runs_and_keys_of_the_setting(cli: Cli, tmp_path:
     answer = cli("evaluate.py", "run=[run=0,nowhere]", *FEW, "hydra.run.dir=f")
     assert answer.err == "evaluate.py: there is no checkpoint at nowhere/checkpoints/last.ckpt\n"
     answer = cli("evaluate.py", "run=run=0", "setting.n_items=3", *FEW, "hydra.run.dir=f")
-    assert "does not fit the mechanism" in answer.err
+    assert "was trained for other numbers of bidders or items" in answer.err
     answer = cli("evaluate.py", "run=run=0", "setting.hihg=3", *FEW, "hydra.run.dir=f")
     assert "did you mean setting.high?" in answer.err
 
@@ -410,7 +410,7 @@ def test_evaluate_says_what_was_not_finished_or_trained_elsewhere(cli: Cli, tmp_
 
 @pytest.mark.parametrize("arguments", [("--help",), ("setting.n_bidder=3",), ("regret=locl",)])
 def test_help_and_mistakes_answer_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """Under half a second, or twice what it takes to import Hydra; the best of five, on a machine that may be busy."""
+    """Under half a second, or twice what importing Hydra took just before; once in five times, on a busy machine."""
     seconds, reference = [], []
     for _ in range(5):
         begin = time.perf_counter()
@@ -422,7 +422,7 @@ def test_help_and_mistakes_answer_at_once(arguments: tuple[str, ...], tmp_path: 
         seconds.append(time.perf_counter() - begin)
         assert process.returncode == (0 if arguments == ("--help",) else 1)
         assert "Traceback" not in err
-    assert min(seconds) < max(0.5, 2 * min(reference))
+    assert any(one < max(0.5, 2 * import_) for one, import_ in zip(seconds, reference, strict=True))
     if arguments == ("--help",):
         for word in ("setting=", "sweep=", "Two tiny runs", "local_persistent", "iterations:", "resume"):
             assert word in out
