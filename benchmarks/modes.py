@@ -65,7 +65,7 @@ def main() -> None:
     card: dict[str, Any] = {**provenance(), "cases": {}}
     for setting in options.setting:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            modules = {name: prepared([*name.split(), f"setting={setting}"], options.engine) for name in options.run}
+            modules = {name: prepared([f"setting={setting}", *name.split()], options.engine) for name in options.run}
         repeats = {name: max(1, int(options.seconds / run(module, 5))) for name, module in modules.items()}
         times: dict[str, list[float]] = {name: [] for name in modules}
         for _ in range(options.rounds):
