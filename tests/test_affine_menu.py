@@ -123,6 +123,7 @@ def test_a_run_is_audited_and_resumes_exactly(
     assert ("truthful by construction" in " ".join(answer.out.split())) == truthful
     assert (content["mechanism"], content["regret_mode"]) == (name, "none" if truthful else "probing")
     assert (content["audit"]["regret_max"] < 1e-9) == truthful
+    assert ("narrow_strips" in content["audit"]["flags"]) == (not truthful)
     with monkeypatch.context() as patched:
         draw = FixedSample.__call__
         patched.setattr(FixedSample, "__call__", lambda self, t: draw(self, t) if t < 22 else 1 / 0)

@@ -18,6 +18,8 @@ class Mechanism(nn.Module, ABC):
 
     strategyproof: str | None = None
     """The theorem by which no lie ever pays, if there is one; see `theorem`."""
+    kinked: bool = False
+    """Whether outcomes are linear in pieces: between them may lie strips too narrow for any search to hit."""
     equivariant: bool = False
     """Whether bidders are all treated alike, and items: permuting either permutes the outcome."""
 

@@ -31,6 +31,7 @@ class SparsemaxRegretNet(Mechanism):
         levels: how many t there are.
     """
 
+    kinked = True
     levels: Tensor
     """One row of them for each bidder and item."""
 
