@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError
 
 from truthful.app import (
     answer_mistakes,
@@ -123,22 +122,17 @@ def classical(config: dict[str, Any], setting: Setting) -> tuple[dict[str, Mecha
             raise UserError(f"there is no mechanism {name!r}{f'; did you mean {meant}?' if meant else ''}")
     built, refused = {}, {}
     for name in files if asked is None else asked:
-        file = OmegaConf.load(files[name])
-        node = OmegaConf.select(file, "mechanism", default=file)
+        node = OmegaConf.load(files[name])
+        if "defaults" in node or "mechanism" in node:  # an activation, a recipe: what belongs to a run
+            if asked is not None:
+                raise UserError(f"mechanism {name} has to be trained first: name its run in runs=[...]")
+            continue
         try:
-            mechanism = build_mechanism(plain(OmegaConf.create({"mechanism": node})), setting)
-            learned = bool(list(mechanism.parameters()))
-        except InterpolationKeyError:  # the network's depth belongs to a run
-            learned = True
+            built[name] = build_mechanism({"mechanism": plain(node)}, setting)
         except UserError as error:
             if asked is not None:
                 raise
             refused[name] = str(error)
-            continue
-        if not learned:
-            built[name] = mechanism
-        elif asked is not None:
-            raise UserError(f"mechanism {name} has to be trained first: name its run in runs=[...]")
     return built, refused
 
 

@@ -41,6 +41,14 @@ Make = Callable[..., LearnedAffineMaximizer]
 BOTH = pytest.mark.parametrize("make_one", [lottery, transformer])
 
 
+@BOTH
+def test_a_menu_is_the_same_auction_under_another_law(make_one: Make) -> None:
+    learned, elsewhere = make_one(A), make_one(UniformBox(2, 2, 0.0, 10.0, "additive"), seed=5)
+    elsewhere.load_state_dict(learned.state_dict())
+    for part in ("allocations", "boosts", "weights"):
+        assert torch.equal(getattr(learned.menu(), part), getattr(elsewhere.menu(), part))
+
+
 class Relaxed(Mechanism):
     """What training sees, as an auction."""
 

@@ -10,6 +10,7 @@ from truthful.auction import deviation_utility
 from truthful.auditing import audit
 from truthful.auditing.certificate import certify
 from truthful.auditing.integer_program import worst_misreport
+from truthful.auditing.models import model_of
 from truthful.data import FixedSample
 from truthful.mechanisms import SparsemaxRegretNet
 from truthful.mechanisms.feasible import sparsemax
@@ -46,6 +47,26 @@ def test_no_report_on_a_grid_beats_the_exact_one(setting: Setting) -> None:
             assert -0.03 <= float(gains.max()) - found.regret <= 1e-5
             worst = max(worst, found.regret)
     assert worst > 0.02
+
+
+def test_a_layer_that_is_always_zero_is_no_contradiction() -> None:
+    setting = UniformBox(1, 1, 0.0, 1.0, "additive")
+    mechanism = SparsemaxRegretNet(setting, 2, 4, 3)
+    with torch.no_grad():
+        for parameter in mechanism.parameters():
+            parameter.zero_()
+    found = worst_misreport(mechanism, setting, torch.tensor([[0.7]]), 0, 60.0)
+    assert found.regret == pytest.approx(0, abs=1e-9)
+
+
+def test_another_activation_is_neither_certified_nor_programmed() -> None:
+    setting = UniformBox(1, 1, 0.0, 1.0, "additive")
+    mechanism = random_network(setting)
+    mechanism.payment_network[1] = torch.nn.Tanh()
+    with pytest.raises(ValueError, match="only a network of ReLUs is an integer program, got Tanh"):
+        worst_misreport(mechanism, setting, torch.tensor([[0.7]]), 0, 60.0)
+    with pytest.raises(ValueError, match="the activation must be one of ReLU to be certified, got Tanh"):
+        model_of(mechanism, 0)
 
 
 def test_attack_program_and_certificate_agree_on_a_trained_network() -> None:

@@ -225,23 +225,18 @@ def test_it_chooses_to_train_without_a_search_and_resumes_exactly(
     assert same(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_another_regret_is_obeyed(cli: Cli, tmp_path: Path) -> None:
-    arguments = ("mechanism=rochetnet", "setting=d", "regret=local", "iterations=10", *SMALL[1:], "hydra.run.dir=run")
-    answer = cli("train.py", *arguments)
-    assert answer.code == 0, answer.err
-    assert method_name(result(tmp_path / "run")) == "rochetnet local"
-
-
 @pytest.mark.parametrize(
     ("script", "arguments", "said"),
     [
         ("train.py", "mechanism=rochetnet setting=a", "RochetNet is for one bidder, got 2"),
         ("train.py", "mechanism=myersonnet setting=a", "MyersonNet is for one item, got 2"),
+        ("train.py", "mechanism=rochetnet setting=d regret=local", "RochetNet is truthful by a theorem"),
         ("train.py", "mechanism=rochetnet setting=d mechanism.entries=0", "entries must be null or a whole number"),
         ("train.py", "mechanism=myersonnet setting=uniform_3x1 mechanism.cold=0.0", "hot and cold must be above 0"),
         ("evaluate.py", "mechanism=rochetnet setting=d", "mechanism=rochetnet has to be trained first"),
         ("explore.py", "mechanism=rochetnet setting=d", "mechanism=rochetnet has to be trained first"),
         ("baselines.py", "mechanisms=[rochetnet] setting=d", "mechanism rochetnet has to be trained first"),
+        ("baselines.py", "mechanisms=[regretformer] setting=a", "mechanism regretformer has to be trained first"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(script: str, arguments: str, said: str, cli: Cli) -> None:

@@ -85,6 +85,18 @@ class AuctionModule(TrainingLoop):
                 "regret=none is for mechanisms that are truthful by a theorem; "
                 f"{type(mechanism).__name__} needs a search"
             )
+        relaxes = type(mechanism).relaxed is not Mechanism.relaxed
+        if relaxes and not regret.needs_theorem:
+            raise ValueError(
+                f"{type(mechanism).__name__} is truthful by a theorem and has no lies to search for; use regret=none, "
+                "which comes with it"
+            )
+        if relaxes and constraints:
+            warnings.warn(
+                f"constraints see what training differentiates, and {type(mechanism).__name__} then chooses: its own "
+                "violation, which the audit reports, may be another",
+                stacklevel=2,
+            )
         self.mechanism, self.setting, self.regret, self.dual = mechanism, setting, regret, dual
         self.rmax, self.lr_schedule, self.data = rmax, lr_schedule, data
         self.constraints = dict(constraints or {})

@@ -92,7 +92,7 @@ def find_flags(
         "no_gradients": not found.has_gradient,
         "zero_gradients": found.has_gradient and found.zero_gradient_share > 0.5,
         "gradients_mislead": found.has_gradient and found.compass_share > 0.05,
-        "narrow_strips": mechanism.kinked and certificate is None,
+        "narrow_strips": mechanism.kinked and (certificate is None or certificate["method"] == "none"),
         "single_precision": isinstance(mechanism, ForeignMechanism) and mechanism.single_precision,
         "few_observations": asked > len(values),
         "not_certified": certificate is not None and certificate["method"] == "none",

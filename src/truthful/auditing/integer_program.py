@@ -66,6 +66,9 @@ def worst_misreport(
     """
     if type(mechanism) is not SparsemaxRegretNet:  # a subclass may compute anything
         raise ValueError(f"only a SparsemaxRegretNet is an integer program, got {type(mechanism).__name__}")
+    for layer in [*mechanism.allocation_network, *mechanism.payment_network]:
+        if not isinstance(layer, nn.Linear | nn.ReLU):
+            raise ValueError(f"only a network of ReLUs is an integer program, got {type(layer).__name__}")
     check_fit(mechanism, setting)
     n, m = setting.n_bidders, setting.n_items
     if values.shape != (n, m):
@@ -162,7 +165,8 @@ class _Program:
         """The larger of a variable and 0."""
         low, high = np.minimum(self.low[columns], 0), np.maximum(self.high[columns], 0)
         found = self.variables(np.maximum(self.low[columns], 0), high)
-        active = self.variables(self.low[columns] >= 0, self.high[columns] > 0, whole=True)
+        above = self.high[columns] > 0
+        active = self.variables((self.low[columns] >= 0) & above, above, whole=True)
         positive, given, chosen = (part[..., None] for part in (found, columns, active))
         self.require(0, np.inf, (1.0, positive), (-1.0, given))
         self.require(-np.inf, -low, (1.0, positive), (-1.0, given), (-low[..., None], chosen))

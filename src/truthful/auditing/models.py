@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 from truthful.auditing.piecewise import PiecewiseUtility
-from truthful.auditing.relaxation import RELAXATIONS
 from truthful.auditing.reported import ReportedUtility, ReportModel
 from truthful.mechanisms import Mechanism, RegretNet, SparsemaxRegretNet
 
@@ -20,9 +19,10 @@ def model_of(mechanism: Mechanism, bidder: int) -> ReportModel:
         raise ValueError(f"only a {known} can be certified, got {kind.__name__}")
     if any(module._forward_hooks or module._forward_pre_hooks for module in mechanism.modules()):
         raise ValueError(f"a {kind.__name__} with forward hooks cannot be certified: they may change its outcomes")
+    activations = MODELS[kind].activations
     for layer in mechanism.modules():
-        if not isinstance(layer, (kind, nn.Sequential, nn.Linear, *RELAXATIONS)):
-            names = ", ".join(activation.__name__ for activation in RELAXATIONS)
+        if not isinstance(layer, (kind, nn.Sequential, nn.Linear, *activations)):
+            names = ", ".join(activation.__name__ for activation in activations)
             raise ValueError(f"the activation must be one of {names} to be certified, got {type(layer).__name__}")
     for name, parameter in mechanism.named_parameters():
         if not bool(parameter.isfinite().all()):

@@ -32,6 +32,8 @@ class PiecewiseUtility(ReportModel):
         ValueError: a sparsemax over more alternatives than `MOST_ALTERNATIVES`.
     """
 
+    activations = (nn.ReLU,)
+
     mechanism: SparsemaxRegretNet
 
     def _networks(self) -> tuple[Perceptron, Perceptron]:

@@ -61,6 +61,9 @@ class ReportModel(ABC):
         bidder: whose reports.
     """
 
+    activations: tuple[type[nn.Module], ...]
+    """Those that it can enclose."""
+
     def __init__(self, mechanism: Mechanism, bidder: int) -> None:
         self.mechanism = copy.deepcopy(mechanism).double().requires_grad_(False)
         self.bidder, self.items = bidder, mechanism.n_items
@@ -116,6 +119,8 @@ class ReportModel(ABC):
 
 class ReportedUtility(ReportModel):
     """u(b) = sum_j (v_j - f(b) b_j) x_j(b) of one bidder under a RegretNet, the others' bids given."""
+
+    activations = tuple(RELAXATIONS)
 
     mechanism: RegretNet
 

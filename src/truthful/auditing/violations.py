@@ -19,7 +19,7 @@ from truthful.shapes import Float
 
 @torch.no_grad()
 def audit_constraints(
-    mechanism: Mechanism, constraints: Mapping[str, Constraint], values: Float[Tensor, "b n m"]
+    mechanism: Mechanism, constraints: Mapping[str, Constraint], values: Float[Tensor, "b n c"]
 ) -> dict[str, dict[str, Any]]:
     """The violations of truthful reports, as plain types, by the constraint's name.
 

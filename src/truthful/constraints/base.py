@@ -18,7 +18,7 @@ from truthful.shapes import Float
 class Constraint(nn.Module, ABC):
     """A condition on the outcomes of truthful reports: the mean of its violation over profiles is at most `tolerance`.
 
-    It has a dual of its own, of the same kind as that of regret: the violation takes the place of an only bidder's
+    It has a dual of its own, any: the violation takes the place of an only bidder's
     regret, 1 that of revenue, the tolerance that of the budget. All state is in buffers.
 
     Args:
@@ -41,7 +41,7 @@ class Constraint(nn.Module, ABC):
         self.register_buffer("tolerance", torch.tensor(tolerance, dtype=torch.float64), persistent=False)
 
     @abstractmethod
-    def forward(self, values: Float[Tensor, "*b n m"], outcome: Outcome) -> Float[Tensor, "*b"]:
+    def forward(self, values: Float[Tensor, "*b n c"], outcome: Outcome) -> Float[Tensor, "*b"]:
         """How far the outcome for each profile is from what is asked for: at least 0, differentiable in the outcome."""
 
     def prepare(self) -> None:

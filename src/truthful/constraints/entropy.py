@@ -34,7 +34,7 @@ class Entropy(Constraint):
             raise ValueError("entropy is over items, and there is only 1")
         self.least = share("least", least)
 
-    def forward(self, values: Float[Tensor, "*b n m"], outcome: Outcome) -> Float[Tensor, "*b"]:
+    def forward(self, values: Float[Tensor, "*b n c"], outcome: Outcome) -> Float[Tensor, "*b"]:
         """What the mean entropy lacks."""
         amounts = outcome.allocation + NOTHING
         shares = amounts / amounts.sum(-1, keepdim=True)

@@ -84,7 +84,7 @@ class Preference(Constraint):
         for name in ("accuracy", "majority"):
             self.register_buffer(name, torch.tensor(math.nan))
 
-    def forward(self, values: Float[Tensor, "*b n m"], outcome: Outcome) -> Float[Tensor, "*b"]:
+    def forward(self, values: Float[Tensor, "*b n c"], outcome: Outcome) -> Float[Tensor, "*b"]:
         """How much more surprising a yes is than it may be, in nats."""
         return (math.log(self.least) - logsigmoid(self._logits(outcome.allocation))).relu()
 

@@ -30,7 +30,7 @@ class Quota(Constraint):
         super().__init__(setting, tolerance, dual)
         self.least = share("least", least, 1 / self.n_bidders, f", as there are {self.n_bidders} bidders")
 
-    def forward(self, values: Float[Tensor, "*b n m"], outcome: Outcome) -> Float[Tensor, "*b"]:
+    def forward(self, values: Float[Tensor, "*b n c"], outcome: Outcome) -> Float[Tensor, "*b"]:
         """What the smallest share lacks."""
         amounts = outcome.allocation + UNSOLD
         return (self.least - (amounts / amounts.sum(-2, keepdim=True)).amin((-2, -1))).relu()

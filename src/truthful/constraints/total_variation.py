@@ -50,7 +50,7 @@ class TotalVariation(Constraint):
         self.register_buffer("d", _pairs(d, self.n_items), persistent=False)
         self.register_buffer("pairs", torch.triu_indices(self.n_items, self.n_items, 1), persistent=False)
 
-    def forward(self, values: Float[Tensor, "*b n m"], outcome: Outcome) -> Float[Tensor, "*b"]:
+    def forward(self, values: Float[Tensor, "*b n c"], outcome: Outcome) -> Float[Tensor, "*b"]:
         """The sum of excesses over classes and pairs of items."""
         allocation, (first, second) = outcome.allocation, self.pairs
         differences = (allocation.index_select(-1, first) - allocation.index_select(-1, second)).abs()

@@ -56,6 +56,7 @@ class LearnedAffineMaximizer(Mechanism):
 
     strategyproof = ROBERTS
     middle: Tensor
+    unit: Tensor
 
     def __init__(self, setting: Setting, entries: int | None, temperature: float) -> None:
         super().__init__(**setting.shape)
@@ -67,7 +68,8 @@ class LearnedAffineMaximizer(Mechanism):
             raise ValueError(f"temperature must be a positive number, got {temperature!r}")
         self.entries = entries
         most = setting.high.sum(-1) if self.demand == "additive" else setting.high
-        self.temperature, self.unit = temperature * float(most.max()), float(setting.high.max())
+        self.temperature = temperature * float(most.max())
+        self.register_buffer("unit", setting.high.max())
         self.register_buffer("middle", (setting.low + setting.high) / 2)
 
     @abstractmethod
@@ -86,7 +88,7 @@ class LearnedAffineMaximizer(Mechanism):
         """
         allocations = share(scores, torch.softmax)
         reserve = (self.middle.to(allocations) * allocations).sum((-2, -1))
-        return AffineMenu(allocations, self.unit * boosts - reserve, (tilts - tilts.mean()).exp())
+        return AffineMenu(allocations, self.unit.to(boosts) * boosts - reserve, (tilts - tilts.mean()).exp())
 
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.mechanisms.affine_menu import AffineMenu, LearnedAffineMaximizer
-from truthful.mechanisms.base import at_least_one
+from truthful.mechanisms.base import at_least_one, glorot
 from truthful.mechanisms.feasible import score_shapes
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -59,10 +59,7 @@ class AMenuNet(LearnedAffineMaximizer):
         """Normal representations, Glorot uniform weights, zero biases; boosts that differ a little."""
         nn.init.normal_(self.bidders, generator=generator)
         nn.init.normal_(self.items, generator=generator)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-                nn.init.zeros_(module.bias)
+        glorot(self, generator)
         last = self.boosts[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():

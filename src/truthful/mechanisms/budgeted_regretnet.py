@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism, at_least_one, glorot
+from truthful.mechanisms.feasible import score_shapes, split
 from truthful.mechanisms.heads import outcome
 from truthful.mechanisms.regretnet import perceptron
 from truthful.shapes import Float
@@ -47,7 +48,8 @@ class BudgetedRegretNet(Mechanism):
                 "BudgetedRegretNet is for settings with private budgets, got one without; use mechanism=regretnet"
             )
         n, m = n_bidders, n_items
-        scores = (n + 1) * m + (n * (m + 1) if demand == "unit" else 0)
+        self.score_shapes = score_shapes(n, m, demand)
+        scores = sum(rows * columns for rows, columns in self.score_shapes)
         self.allocation_network = perceptron(n * (m + 1), depth, width, activation, scores)
         self.payment_network = perceptron(n * (m + 1), depth, width, activation, n)
 
@@ -61,10 +63,8 @@ class BudgetedRegretNet(Mechanism):
         profiles = bids.reshape(-1, n, m + 1)
         values, budget = profiles[..., :m], profiles[..., m]
         reports = profiles.flatten(1)
-        scores = self.allocation_network(reports)
-        over_bidders = scores[:, : (n + 1) * m].unflatten(-1, (n + 1, m))
-        over_items = scores[:, (n + 1) * m :].unflatten(-1, (n, m + 1)) if self.demand == "unit" else None
-        asked = outcome(values, over_bidders, over_items, self.payment_network(reports))
+        scores = split(self.allocation_network(reports), self.score_shapes)
+        asked = outcome(values, scores, self.payment_network(reports))
         poor = asked.payment > budget
         share = torch.where(poor, budget / torch.where(poor, asked.payment, 1), 1).unsqueeze(-1)
         payment, leading = torch.minimum(asked.payment, budget), bids.shape[:-1]

@@ -42,8 +42,8 @@ class CellNetwork(Mechanism):
         score, nobody, *unit, payment = self.cells(profiles).unbind(-1)
         items = score.shape[-1]
         over_bidders = torch.cat([score, nobody.mean(-2, keepdim=True)], -2)
-        over_items = torch.cat([unit[0], unit[1].mean(-1, keepdim=True)], -1) if unit else None
-        found = outcome(profiles[..., :items], over_bidders, over_items, payment.mean(-1))
+        over_items = [torch.cat([unit[0], unit[1].mean(-1, keepdim=True)], -1)] if unit else []
+        found = outcome(profiles[..., :items], [over_bidders, *over_items], payment.mean(-1))
         leading = bids.shape[:-1]
         return Outcome(found.allocation.reshape(*leading, items), found.payment.reshape(leading))
 

@@ -12,8 +12,7 @@ from truthful.shapes import Float
 
 def outcome(
     bids: Float[Tensor, "*b n m"],
-    over_bidders: Float[Tensor, "*b n+1 m"],
-    over_items: Float[Tensor, "*b n m+1"] | None,
+    scores: list[Tensor],
     payment: Float[Tensor, "*b n"],
 ) -> Outcome:
     """The outcome of scores.
@@ -23,10 +22,8 @@ def outcome(
 
     Args:
         bids: not negative.
-        over_bidders: the last row is nobody's.
-        over_items: the last column is that of nothing; None for additive demand.
+        scores: of the allocation, as `feasible.share` takes them.
         payment: logit of the fraction.
     """
-    scores = [over_bidders] if over_items is None else [over_bidders, over_items]
     allocation = share(scores, torch.softmax)
     return Outcome(allocation, torch.sigmoid(payment) * (bids * allocation).sum(-1))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome
-from truthful.mechanisms.base import Mechanism
+from truthful.mechanisms.base import Mechanism, at_least_one
 from truthful.mechanisms.temperature import Temperature
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -37,9 +37,7 @@ class MyersonNet(Mechanism):
         super().__init__(**setting.shape)
         if self.n_items != 1:
             raise ValueError(f"MyersonNet is for one item, got {self.n_items}")
-        for name, number in (("groups", groups), ("lines", lines)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        at_least_one(groups=groups, lines=lines)
         self._setting = setting.part(Stream.TRAIN)
         self.temperature = Temperature(setting, hot, cold)
         self.slopes = nn.Parameter(torch.zeros(self.n_bidders, groups, lines))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism, at_least_one, glorot
+from truthful.mechanisms.feasible import score_shapes, split
 from truthful.mechanisms.heads import outcome
 from truthful.shapes import Float
 
@@ -52,12 +53,8 @@ class RegretNet(Mechanism):
         """Rows and columns of the score matrix of each softmax; rows are bidders and "nobody", columns items and, for
         unit demand, "nothing"."""
         n, m = n_bidders, n_items
-        if demand == "additive":
-            self.score_shapes = [(n + 1, m)]
-        elif unit_demand_scores == 1:
-            self.score_shapes = [(n + 1, m + 1)]
-        else:
-            self.score_shapes = [(n + 1, m), (n, m + 1)]
+        single = demand == "unit" and unit_demand_scores == 1
+        self.score_shapes = [(n + 1, m + 1)] if single else score_shapes(n, m, demand)
         scores = sum(rows * columns for rows, columns in self.score_shapes)
         self.allocation_network = perceptron(n * m, depth, width, activation, scores)
         self.payment_network = perceptron(n * m, depth, width, activation, n)
@@ -101,18 +98,16 @@ class RegretNet(Mechanism):
     def forward(self, bids: Float[Tensor, "*b n m"]) -> Outcome:
         """The outcome for each profile of bids; bids must not be negative."""
         profiles = bids.reshape(-1, self.n_bidders * self.n_items)  # one matrix product a layer, whatever the axes
-        over_bidders, over_items = self._scores(self.allocation_network(profiles))
-        found = outcome(bids.reshape(-1, *bids.shape[-2:]), over_bidders, over_items, self.payment_network(profiles))
+        scores = self._scores(self.allocation_network(profiles))
+        found = outcome(bids.reshape(-1, *bids.shape[-2:]), scores, self.payment_network(profiles))
         return Outcome(found.allocation.reshape(bids.shape), found.payment.reshape(bids.shape[:-1]))
 
-    def _scores(self, scores: Float[Tensor, "b s"]) -> tuple[Float[Tensor, "b r m"], Float[Tensor, "b n c"] | None]:
-        sizes = [rows * columns for rows, columns in self.score_shapes]
-        matrices = [
-            part.unflatten(-1, shape) for part, shape in zip(scores.split(sizes, -1), self.score_shapes, strict=True)
-        ]
+    def _scores(self, scores: Float[Tensor, "b s"]) -> list[Tensor]:
+        """As `feasible.share` takes them: under unit demand a single matrix gives both."""
+        matrices = split(scores, self.score_shapes)
         if self.demand == "additive":
-            return matrices[0], None
-        return matrices[0][..., : self.n_items], matrices[-1][..., : self.n_bidders, :]
+            return matrices
+        return [matrices[0][..., : self.n_items], matrices[-1][..., : self.n_bidders, :]]
 
 
 def _layers(network: nn.Sequential) -> list[dict[str, Tensor]]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome
-from truthful.mechanisms.base import Mechanism, at_least_one
+from truthful.mechanisms.base import Mechanism, at_least_one, glorot
 from truthful.mechanisms.feasible import score_shapes, share, sparsemax, split
 from truthful.mechanisms.regretnet import perceptron
 from truthful.settings.base import Setting
@@ -50,10 +50,7 @@ class SparsemaxRegretNet(Mechanism):
 
         A payment that begins on either side of the kink of |score| has to come back over it for some bids.
         """
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-                nn.init.zeros_(module.bias)
+        glorot(self, generator)
         last = self.payment_network[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
