@@ -191,7 +191,9 @@ def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cl
     command = ("study.py", *TINY, "iterations=300", "study.trials=2", "study.pruning=null")
 
     def checkpoints() -> list[Path]:
-        return list(tmp_path.glob("multirun/*/*/checkpoints/last.ckpt"))
+        """Of trial 0, which is the first command's; the second may be faster."""
+        name = "a_probing_dual.rate-0.1_optimizer.lr-0.01_rmax.end-0.00037"
+        return list(tmp_path.glob(f"multirun/*/{name}/checkpoints/last.ckpt"))
 
     (tmp_path / read_declaration(command[1:], CONF).folder).mkdir(parents=True)  # its ends are not tried again
     one = start(*command, cwd=tmp_path)
@@ -209,7 +211,6 @@ def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cl
     assert two.returncode == 0, err
     assert "trial 0 goes on: optimizer.lr=0.01 dual.rate=0.1 rmax.end=0.00037" in out
     assert "2 complete" in out
-    assert folder.name == "a_probing_dual.rate-0.1_optimizer.lr-0.01_rmax.end-0.00037"
     logs = sorted(tmp_path.glob("multirun/*/*/output.log"))
     assert [path.read_text().count("trained in") for path in logs] == [1, 1]
     assert list(tmp_path.glob("multirun/*/front.png"))
