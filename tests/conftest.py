@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from truthful.data import FixedSample
+from truthful.data import FixedSample, Valuations
 from truthful.mechanisms import RegretNet
 from truthful.regret import RegretMode
 from truthful.settings import Setting, UniformBox
@@ -107,15 +108,35 @@ def same(one: Path, other: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.fixture
-def nan_at_iteration_23(monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = FixedSample.__call__
+def poison(monkeypatch: pytest.MonkeyPatch, data: type[Valuations]) -> None:
+    """A NaN at iteration 23."""
+    draw = data.__call__
 
-    def poisoned(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
+    def poisoned(self: Valuations, iteration: int) -> tuple[torch.Tensor, slice | None]:
         values, rows = draw(self, iteration)
         return (values * float("nan") if iteration == 22 else values), rows
 
-    monkeypatch.setattr(FixedSample, "__call__", poisoned)
+    monkeypatch.setattr(data, "__call__", poisoned)
+
+
+@pytest.fixture
+def nan_at_iteration_23(monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, FixedSample)
+
+
+@contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
+    """Whoever trains on a fixed sample inside hits Ctrl-C when iteration `at`, from 0, draws its batch."""
+    draw = FixedSample.__call__
+
+    def stopped(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
+        if iteration == at:
+            raise KeyboardInterrupt
+        return draw(self, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FixedSample, "__call__", stopped)
+        yield
 
 
 def network(

@@ -6,13 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from tests.conftest import SMALL, network, regret_mode, result, same
+from tests.conftest import SMALL, interrupted, network, regret_mode, result, same
 from tests.test_cli import Cli
 from tests.test_engine import Traced
 from tests.test_training import fit, make
 from truthful.auction import Outcome, revenue, utility
 from truthful.checkpoints import restore_mechanism
-from truthful.data import FixedSample
 from truthful.engine import Eager
 from truthful.errors import UserError
 from truthful.mechanisms import EquivariantNet, Mechanism, RegretFormer
@@ -168,15 +167,7 @@ def test_trained_at_2_x_3_resumed_exactly_evaluated_at_3_x_5_and_reported(
     small = (f"mechanism={mechanism}", "mechanism.width=8", "depth=1", "setting=uniform_2x3", f"regret={mode}", *SMALL)
     small += ("trainer.audit_every=0", "iterations=15")
     assert cli("train.py", *small, "hydra.run.dir=whole").code == 0
-    draw = FixedSample.__call__
-
-    def stopped(self: FixedSample, iteration: int) -> tuple[torch.Tensor, slice | None]:
-        if iteration == 12:
-            raise KeyboardInterrupt
-        return draw(self, iteration)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FixedSample, "__call__", stopped)
+    with interrupted(monkeypatch, 12):
         assert cli("train.py", *small, "hydra.run.dir=run").code != 0
     assert cli("train.py", "resume=run").code == 0
     assert same(tmp_path / "whole", tmp_path / "run")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SMALL, Answer, result, same
+from tests.conftest import SMALL, Answer, poison, result, same
 from tests.test_engine import Traced
 from tests.test_training import fit, make
 from truthful.auction import Outcome, deviation_utility, revenue, utility
@@ -212,14 +212,8 @@ def test_it_chooses_to_train_without_a_search_and_resumes_exactly(
     assert content["audit"]["revenue"] > 0
     assert exact is None if name == "myersonnet" else 0 < exact < content["optimal_revenue"]
 
-    draw = FreshSamples.__call__
-
-    def poisoned(self: FreshSamples, iteration: int) -> tuple[torch.Tensor, slice | None]:
-        values, rows = draw(self, iteration)
-        return (values * float("nan") if iteration == 22 else values), rows
-
     with monkeypatch.context() as broken:
-        broken.setattr(FreshSamples, "__call__", poisoned)
+        poison(broken, FreshSamples)
         assert cli(*arguments, "hydra.run.dir=stopped").code == 1
     assert cli(*arguments, "hydra.run.dir=stopped", "resume=auto").code == 0
     assert same(tmp_path / "whole", tmp_path / "stopped")

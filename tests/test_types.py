@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from tests.conftest import CONF, SMALL, regret_mode, same
+from tests.conftest import CONF, SMALL, interrupted, regret_mode, same
 from tests.test_cli import Cli
 from tests.test_engine import Traced
 from tests.test_training import fit, make
@@ -17,7 +17,6 @@ from truthful.app import build_mechanism
 from truthful.auction import UNAFFORDABLE, Outcome, deviation_utility, revenue, utility
 from truthful.auditing import audit
 from truthful.console import describe
-from truthful.data import FixedSample
 from truthful.engine import Eager
 from truthful.errors import UserError
 from truthful.laws import Discrete, Uniform
@@ -284,15 +283,7 @@ def test_training_goes_on_exactly_and_is_audited_and_reported(
         "trainer.audit_every=0",
     )
     assert cli("train.py", *small, "hydra.run.dir=whole").code == 0
-    draw = FixedSample.__call__
-
-    def stopped(self: FixedSample, iteration: int) -> tuple[Tensor, slice | None]:
-        if iteration == 6:
-            raise KeyboardInterrupt
-        return draw(self, iteration)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FixedSample, "__call__", stopped)
+    with interrupted(monkeypatch, 6):
         assert cli("train.py", *small, "hydra.run.dir=run").code != 0
     assert cli("train.py", "resume=run").code == 0
     assert same(tmp_path / "whole", tmp_path / "run")

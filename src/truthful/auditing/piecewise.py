@@ -72,8 +72,7 @@ class PiecewiseUtility(ReportModel):
         reports = box_form(centre, half)
         _, won, payment = self._parts(base, reports)
         truthful, fixed = (reports * won).sum() + -payment, won.scale(centre.T).sum() + -payment
-        rows = torch.cat([truthful.rows.unsqueeze(0), fixed.rows.unsqueeze(0), won.rows])
-        return Form(rows, torch.cat([truthful.rest.unsqueeze(0), fixed.rest.unsqueeze(0), won.rest]), self.items)
+        return won.after(truthful, fixed)
 
     def _parts(self, base: tuple[Tensor, Tensor], reports: Form) -> tuple[Form, Form, Form]:
         """Differences of scores, the chance of each item, the payment."""

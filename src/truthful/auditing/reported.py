@@ -166,8 +166,7 @@ class ReportedUtility(ReportModel):
         won = shares[0] if len(shares) == 1 else lesser(shares[0], shares[1])
         truthful = ((charge + reports) * won).sum()
         fixed = (charge.shift(centre.T, torch.zeros_like(reports.rest)) * won).sum()
-        rows = torch.cat([truthful.rows.unsqueeze(0), fixed.rows.unsqueeze(0), won.rows])
-        return Form(rows, torch.cat([truthful.rest.unsqueeze(0), fixed.rest.unsqueeze(0), won.rest]), self.items)
+        return won.after(truthful, fixed)
 
     def _parts(self, base: tuple[Tensor, Tensor], reports: Form) -> tuple[Form, Form, list[Form], Tensor]:
         """Score differences, payment fraction, the softmaxes whose least is the allocation, and its upper bound."""

@@ -67,6 +67,11 @@ class Form:
         """The same forms in another arrangement of the cells, or some of them; `view` acts on the first axis."""
         return Form(view(self.rows), view(self.rest), self.items)
 
+    def after(self, *single: Form) -> Form:
+        """These cells, with single ones before them."""
+        rows = torch.cat([*(one.rows.unsqueeze(0) for one in single), self.rows])
+        return Form(rows, torch.cat([*(one.rest.unsqueeze(0) for one in single), self.rest]), self.items)
+
     def sum(self) -> Form:
         """Sum over the last axis of cells."""
         return Form(self.rows.sum(-3), self.rest.sum(-2), self.items)
