@@ -72,10 +72,12 @@ def test_members_equal_their_twins(mode: str, clip_norm: float | None) -> None:
 SHARED = sorted({path.stem for path in (CONF / "regret").glob("*.yaml")} - {"misreporter", "none"})
 
 
-@pytest.mark.parametrize("mode", SHARED)
-def test_every_mode_can_be_shared_by_a_population(mode: str) -> None:
+@pytest.mark.parametrize(("mode", "n_bidders"), [*((mode, 2) for mode in SHARED), ("probing", 1)])
+def test_every_mode_can_be_shared_by_a_population(mode: str, n_bidders: int) -> None:
     def alone(seed: int) -> AuctionModule:
-        return member(seed, iterations=4, regret=regret_mode(mode))
+        setting = UniformBox(n_bidders, 2, 0.0, 1.0, "additive")
+        parts = {"setting": setting, "mechanism": network(setting, seed), "dual": Budget(n_bidders, 0.1, 10.0)}
+        return member(seed, iterations=4, regret=regret_mode(mode), **parts)
 
     population = fit(PopulationModule([alone(0), alone(1)]))
     for seed in range(2):

@@ -31,7 +31,7 @@ from truthful.regret import (
     TruthfulStart,
 )
 from truthful.regret.ascent import gradient_at_truth, utility_and_gradient
-from truthful.regret.probing import tilted
+from truthful.regret.probing import best_entry, tilted
 from truthful.settings import Independent, Setting, UniformBox
 
 ALL = torch.Generator
@@ -394,7 +394,7 @@ def test_probing_takes_the_best_of_probes_kept_and_others(two_by_two: UniformBox
     rows = slice(20, 60)
     values = sample[rows].clone().requires_grad_()
     begun = mode.begin(setting, values.detach(), rows, torch.Generator().manual_seed(2))
-    (other, kept), lengths, _ = begun
+    (other, kept), lengths, _, _ = begun
     lengths = lengths.movedim(-1, 0)
     assert torch.equal(kept, mode.kept[rows])
     assert sorted(map(tuple, other.flatten(1).tolist())) == sorted(map(tuple, sample[rows].flatten(1).tolist()))
@@ -408,6 +408,31 @@ def test_probing_takes_the_best_of_probes_kept_and_others(two_by_two: UniformBox
     scores = torch.stack([gains(mechanism, values, one) for one in (*probes, other, kept)])
     assert torch.allclose(gains(mechanism, values, found), scores.amax(0), atol=1e-12)
     assert set(scores.argmax(0).flatten().tolist()) == {0, 1, 2, 3}, "the test needs cases of all"
+
+
+@pytest.mark.parametrize(("others", "entries"), [(0, 0), (1, 128), (3, 128)])
+def test_to_one_bidder_a_mechanism_is_a_menu(others: int, entries: int) -> None:
+    setting = UniformBox(1, 2, [4.0, 4.0], [16.0, 7.0], "additive")
+    mechanism = network(setting, scale=2.0).double()
+    values = setting.sample(200, torch.Generator().manual_seed(0)).double().requires_grad_()
+    mode = ProbingRegret(0.3, 2.0, probes=1, others=others, tilts=1, follow=0.1, assume_sufficient=False)
+    mode.prepare(setting, None, torch.Generator())
+    begun = mode.begin(setting, values.detach(), None, torch.Generator().manual_seed(2))
+    (tilt,), _, _, menu = begun
+    found = mode.find(mechanism, setting, values, begun, mechanism(values))
+    values = values.detach()
+    reached = gains(mechanism, values, found)
+    assert bool((reached >= gains(mechanism, values, tilt)).all())
+    assert [types.shape[1] for types in menu] == [entries] * (others > 0)
+    for types in menu:
+        assert bool((types == types[:1]).all()), "all profiles have the same menu"
+        assert set(map(tuple, types[0].flatten(1).tolist())) <= set(map(tuple, values.flatten(1).tolist()))
+        entry, worth = best_entry(mechanism, values, types[0])
+        each = torch.stack([gains(mechanism, values, one.expand_as(values)) for one in types[0]])
+        assert torch.allclose(gains(mechanism, values, entry), each.amax(0), atol=1e-12)
+        assert torch.allclose(worth - utility(values, mechanism(values)), each.amax(0), atol=1e-12)
+        assert bool((reached >= each.amax(0) - 1e-12).all())
+        assert bool((reached == gains(mechanism, values, entry)).any()), "the test needs cases in which an entry wins"
 
 
 def test_a_tilted_report_goes_towards_a_corner_with_all_items_alike() -> None:
@@ -424,7 +449,7 @@ def test_a_tilted_report_goes_towards_a_corner_with_all_items_alike() -> None:
     assert torch.equal(setting.project(report), report)
     mode = ProbingRegret(0.3, 2.0, 1, 0, 2, 0.1, False)
     mode.prepare(setting, None, torch.Generator())
-    ready, _, _ = mode.begin(setting, values, None, torch.Generator())
+    ready, *_ = mode.begin(setting, values, None, torch.Generator())
     assert len(ready) == 2
     assert not torch.equal(*ready)
 

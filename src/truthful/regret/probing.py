@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from truthful.auction import Outcome, deviation_utility
+from truthful.auction import Outcome, deviation_utility, utility
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import chosen, frozen, gradient_at_truth
 from truthful.regret.base import Begun, RegretMode, Run, check_sufficiency, directly
@@ -22,7 +23,9 @@ class ProbingRegret(RegretMode):
     - `probes` points along the slope of utility at the truth, at lengths reach * s^power of the support's width, one s
       in each of `probes` equal parts of (0, 1);
     - the kept misreport;
-    - the values of `others` further profiles of the batch, permuted anew at every visit: what another type reports;
+    - the values of `others` further profiles of the batch, permuted anew at every visit: what another type reports. To
+      one bidder alone a mechanism is a menu, whose entries are what it does with any type, so that `MENU` types
+      evaluated once are candidates in all profiles;
     - `tilts` reports in which every item is raised, or every item shaded, by a share of the way to the bound, drawn
       for each profile and bidder, near 1 more often than not: no type that is ever drawn is near the corners of a box
       of many items, and a network may do anything there.
@@ -36,7 +39,7 @@ class ProbingRegret(RegretMode):
         reach: longest probe, Euclidean, as a share of the support's width.
         power: 1 for lengths uniform up to it, more for shorter ones.
         probes: number of lengths, at least 1.
-        others: number of further profiles' values.
+        others: number of further profiles' values; with one bidder whether there are any.
         tilts: number of tilted reports.
         follow: longest move of the kept misreport, likewise; lengths are uniform up to it.
         assume_sufficient: use it although local incentive compatibility is not known to suffice for the setting.
@@ -45,6 +48,8 @@ class ProbingRegret(RegretMode):
     local = True
     starts_at_truth = True
     follows = True  # unless there is nothing to keep
+    MENU = 128
+    """Types whose outcomes one bidder chooses from, at most."""
     kept: Tensor | None
 
     def __init__(
@@ -88,9 +93,13 @@ class ProbingRegret(RegretMode):
         lengths = self.reach * part.pow(self.power)
         move = self.follow_length * torch.rand(values.shape[:-1], generator=generator, dtype=values.dtype)
         order = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(self.others)]
+        menu: tuple[Tensor, ...] = ()
+        if setting.n_bidders == 1 and not setting.features:
+            menu = tuple(values[types[: self.MENU]].expand(len(values), -1, -1, -1) for types in order[:1])
+            order = []
         ready = [values[permuted] for permuted in order] + ([] if self.kept is None else [self.kept[rows]])
         ready += [tilted(setting, values, generator) for _ in range(self.tilts)]
-        return tuple(ready), lengths.to(values.device), move.to(values.device)
+        return tuple(ready), lengths.to(values.device), move.to(values.device), menu
 
     def find(
         self,
@@ -103,7 +112,7 @@ class ProbingRegret(RegretMode):
     ) -> Float[Tensor, "*b n r"]:
         """The best candidate, whether it gains or not."""
         assert truthful is not None
-        ready, lengths, _ = begun
+        ready, lengths, _, menu = begun
         lengths = lengths.movedim(-1, -3)
         low, high = setting.bounds(values)
         slope = gradient_at_truth(setting, values, truthful) * (high - low)
@@ -114,6 +123,10 @@ class ProbingRegret(RegretMode):
         candidates = torch.cat([setting.project(probes), *(one.unsqueeze(-4) for one in ready)], -4)
         with frozen(mechanism), torch.no_grad():
             reached = deviation_utility(mechanism, values.unsqueeze(-4), candidates)
+            for types in menu:
+                entry, worth = best_entry(mechanism, values, types[..., 0, :, :, :])
+                candidates = torch.cat([candidates, entry.unsqueeze(-4)], -4)
+                reached = torch.cat([reached, worth.unsqueeze(-3)], -3)
         return chosen(candidates, reached.argmax(-3))
 
     def follow(
@@ -132,6 +145,17 @@ class ProbingRegret(RegretMode):
         """For the next visit."""
         if self.kept is not None:
             self.kept[rows] = misreport
+
+
+def best_entry(
+    mechanism: Mechanism, values: Float[Tensor, "*b 1 c"], types: Float[Tensor, "*k 1 r"]
+) -> tuple[Float[Tensor, "*b 1 r"], Float[Tensor, "*b 1"]]:
+    """Of `types` the one that the only bidder would best report, and his utility then."""
+    entries = types.squeeze(-2)
+    menu = mechanism(types)
+    menu = replace(menu, allocation=menu.allocation.unsqueeze(-4), payment=menu.payment.unsqueeze(-3))
+    worth, which = utility(values.unsqueeze(-3).repeat_interleave(entries.shape[-2], -3), menu).max(-2)
+    return entries.gather(-2, which.expand(*which.shape[:-1], entries.shape[-1])).unsqueeze(-2), worth
 
 
 def tilted(setting: Setting, values: Float[Tensor, "b n c"], generator: torch.Generator) -> Float[Tensor, "b n r"]:
