@@ -341,6 +341,20 @@ def test_revenue_at_equal_regret_is_interpolated_and_never_extrapolated(tmp_path
     assert f"A truthful auction ({BEST['a'].name}) at a earns {BEST['a'].revenue:.4f}" in " ".join(table.heading)
 
 
+def test_the_regret_at_which_a_method_earns_the_bound(tmp_path: Path) -> None:
+    local, _ = grid(tmp_path)
+    middle = local.regret_at(0.891)
+    assert middle is not None
+    assert middle == pytest.approx((0.0006, 0.0006 * 0.001 / math.sqrt(2) * math.log(9) / 0.02))
+    assert local.revenue_at(middle[0]) == pytest.approx((0.891, 0.001 / math.sqrt(2)))
+    assert [local.regret_at(revenue) for revenue in (0.8809, 0.9011)] == [None, None]
+    bounded = replace(local, rows=tuple(replace(row, bound=0.891) for row in local.rows))
+    table = equal_regret([bounded])
+    assert table.rows[0]["zero_excess"][0] == pytest.approx(0.0006)
+    assert "at a earns more than 0.8910 (the bound)" in table.heading[-1]
+    assert "Standard -0.0036, Local -0.0087" in table.heading[-1]
+
+
 def test_an_error_in_regret_is_an_error_in_revenue(tmp_path: Path) -> None:
     for k, regret in enumerate((0.0002, 0.0018)):
         audit = {"regret": regret, "regret_se": 0.1 * regret, "revenue": 0.88 + 0.02 * k, "revenue_se": 0.0}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from truthful.ceilings import rounded_up
 from truthful.published import TABLE_1
 from truthful.report.choices import BUDGET, assignments
 from truthful.report.rows import Row, families, telling
@@ -43,6 +44,11 @@ class Frontier:
             if row.audited("regret") > 0
         ]
 
+    @property
+    def ceiling(self) -> tuple[float, str] | None:
+        """What truthful auctions earn at most (`Row.ceiling`)."""
+        return self.rows[0].ceiling
+
     def revenue_at(self, regret: float) -> tuple[float, float] | None:
         """Revenue and its standard error where the regret is `regret`; None unless two runs bracket it.
 
@@ -51,15 +57,32 @@ class Frontier:
         """
         for low, high in pairwise(self.points):
             if low.regret <= regret <= high.regret and low.regret < high.regret:
-                length = math.log(high.regret / low.regret)
-                share = math.log(regret / low.regret) / length
-                slope = (high.revenue - low.revenue) / length
-                variance = sum(
-                    weight**2 * (point.revenue_se**2 + (slope * point.regret_se / point.regret) ** 2)
-                    for weight, point in ((1 - share, low), (share, high))
-                )
-                return low.revenue + share * (high.revenue - low.revenue), math.sqrt(variance)
+                share = math.log(regret / low.regret) / math.log(high.regret / low.regret)
+                return low.revenue + share * (high.revenue - low.revenue), _error(low, high, share)
         return None
+
+    def regret_at(self, revenue: float) -> tuple[float, float] | None:
+        """Regret and its standard error where the revenue is `revenue`: the inverse of `revenue_at`."""
+        for low, high in pairwise(self.points):
+            if low.revenue <= revenue <= high.revenue and low.revenue < high.revenue and low.regret < high.regret:
+                share = (revenue - low.revenue) / (high.revenue - low.revenue)
+                regret = low.regret * (high.regret / low.regret) ** share
+                return regret, regret * _error(low, high, share) / _slope(low, high)
+        return None
+
+
+def _slope(low: Point, high: Point) -> float:
+    """Of revenue in the logarithm of regret."""
+    return (high.revenue - low.revenue) / math.log(high.regret / low.regret)
+
+
+def _error(low: Point, high: Point, share: float) -> float:
+    """Standard error of the revenue at `share` of the way from `low` to `high`."""
+    variance = sum(
+        weight**2 * (point.revenue_se**2 + (_slope(low, high) * point.regret_se / point.regret) ** 2)
+        for weight, point in ((1 - share, low), (share, high))
+    )
+    return math.sqrt(variance)
 
 
 def frontiers(rows: Sequence[Row]) -> list[Frontier]:
@@ -94,13 +117,9 @@ def equal_regret(found: Sequence[Frontier]) -> Table:
         for frontier in several:
             cells.append(_named(setting, frontier.label))
             for name, row in rows.items():
-                reached = frontier.revenue_at(row.regret)
-                cells[-1] |= {
-                    name: (None, NOT_BRACKETED)
-                    if reached is None
-                    else (reached[0], f"{reached[0]:.4f} ± {reached[1]:.4f}"),
-                    f"{name}_se": (None if reached is None else reached[1], ""),
-                }
+                cells[-1] |= _estimate(name, frontier.revenue_at(row.regret), 4)
+            if frontier.ceiling is not None:
+                cells[-1] |= _estimate("zero_excess", frontier.regret_at(frontier.ceiling[0]), 5)
         cells.append(_named(setting, "published, at regret"))
         for name, row in rows.items():
             cells[-1] |= {name: (row.revenue, f"{row.revenue:.4f}, {row.regret:.5f}")}
@@ -110,6 +129,12 @@ def equal_regret(found: Sequence[Frontier]) -> Table:
     )
     if single:
         text += f" Left out: {single} with one budget only."
+    excess = [
+        f"No truthful auction at {setting} earns more than {rounded_up(ceiling[0])} (the {ceiling[1]}); what is above, "
+        f"the excess, is earned by regret{_excesses(setting, ceiling[0])}."
+        for setting, ceiling in sorted({frontier.setting: frontier.ceiling for frontier in found}.items())
+        if ceiling is not None
+    ]
     best = {frontier.setting: frontier.rows[0].best for frontier in found}
     truthful = [
         f"A truthful auction ({known.name}) at {setting} earns {known.revenue:.4f} ± {known.error:.4f} "
@@ -118,7 +143,20 @@ def equal_regret(found: Sequence[Frontier]) -> Table:
         if known is not None
     ]
     heads = {"standard": "at the regret of Standard", "standard_se": "", "local": "at that of Local", "local_se": ""}
-    return Table([text, *truthful], {"setting": "setting", "method": "method", **heads}, cells)
+    heads |= {"zero_excess": "regret at zero excess", "zero_excess_se": ""}
+    return Table([text, *truthful, *excess], {"setting": "setting", "method": "method", **heads}, cells)
+
+
+def _estimate(name: str, found: tuple[float, float] | None, digits: int) -> dict[str, tuple[Cell, str]]:
+    if found is None:
+        return {name: (None, NOT_BRACKETED), f"{name}_se": (None, "")}
+    return {name: (found[0], " ± ".join(f"{number:.{digits}f}" for number in found)), f"{name}_se": (found[1], "")}
+
+
+def _excesses(setting: str, ceiling: float) -> str:
+    rows = {name: row for (of, name), row in TABLE_1.items() if of == setting}
+    found = [f"{name.title()} {row.revenue - ceiling:+.4f}" for name, row in rows.items()]
+    return f"; published: {', '.join(found)}" if found else ""
 
 
 def _named(setting: str, label: str) -> dict[str, tuple[Cell, str]]:
