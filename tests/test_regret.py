@@ -12,6 +12,7 @@ from truthful.laws import PiecewiseUniform
 from truthful.regret import (
     AdamStep,
     BetterOf,
+    ClimbingRegret,
     Curriculum,
     GradientAscent,
     GradientStep,
@@ -31,6 +32,7 @@ from truthful.regret import (
     TruthfulStart,
 )
 from truthful.regret.ascent import gradient_at_truth, utility_and_gradient
+from truthful.regret.climbing import one_at_a_bound
 from truthful.regret.probing import best_entry, tilted
 from truthful.settings import Independent, Setting, UniformBox
 
@@ -47,7 +49,7 @@ def visit(mode: RegretMode, mechanism: torch.nn.Module, setting: Setting, sample
     truthful = mechanism(values)
     begun = mode.begin(setting, values.detach(), rows, torch.Generator().manual_seed(5))
     misreport = mode.find(mechanism, setting, values, begun, None if mode.staged else truthful)
-    mode.store(rows, misreport)
+    mode.store(rows, mode.follow(setting, begun, misreport, torch.zeros_like(misreport)))
     return mode(mechanism, setting, values, truthful, misreport)
 
 
@@ -435,6 +437,86 @@ def test_to_one_bidder_a_mechanism_is_a_menu(others: int, entries: int) -> None:
         assert bool((reached == gains(mechanism, values, entry)).any()), "the test needs cases in which an entry wins"
 
 
+def test_climbing_takes_the_best_of_kept_moves_and_fresh() -> None:
+    setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
+    mechanism = network(setting, scale=2.0).double()
+    sample = setting.sample(300, torch.Generator().manual_seed(0)).double()
+    mode = ClimbingRegret(moves=2, fresh=1, reach=0.3, power=2.0, assume_sufficient=False)
+    mode.prepare(setting, sample, torch.Generator())
+    away = setting.sample(300, torch.Generator().manual_seed(1)).double()
+    direction = torch.randn(300, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    direction[:200, 0] = 0.0  # where the kept report did not gain
+    mode.kept.copy_(torch.cat([away, direction], -1))
+    rows = slice(100, 300)
+    values = sample[rows].clone().requires_grad_()
+    begun = mode.begin(setting, values.detach(), rows, torch.Generator().manual_seed(2))
+    (stored,), moves, probes, (fresh,), probed, menu = begun
+    assert menu == ()
+    assert torch.equal(stored, mode.kept[rows])
+    assert bool((moves[..., 0] <= 0.3 * 0.25).all())
+    assert bool((moves[..., 1] >= 0.3 * 0.25).all() and (moves <= 0.3).all() and (probes <= 0.3).all())
+    assert float(probed.double().mean()) == pytest.approx(1 / 3, abs=0.07)
+    found = mode.find(mechanism, setting, values, begun, mechanism(values))
+    values, width = values.detach(), torch.tensor([12.0, 3.0], dtype=torch.float64)
+    _, slope = utility_and_gradient(mechanism, values, values)
+    slope = slope * width / (slope * width).norm(dim=-1, keepdim=True)
+    start, way = away[rows].clone(), direction[rows].clone()
+    start[:100, 0], way[:100, 0] = values[:100, 0], slope[:100, 0]
+    steps = [setting.project(start + one * way * width) for one in moves.split(1, -1)]
+    new = torch.where(probed, setting.project(values + probes * slope * width), fresh)
+    scores = torch.stack([gains(mechanism, values, one) for one in (away[rows], *steps, new)])
+    assert torch.allclose(gains(mechanism, values, found), scores.amax(0), atol=1e-12)
+    assert set(scores.argmax(0).flatten().tolist()) == {0, 1, 2, 3}, "the test needs cases of all"
+
+
+def test_what_climbing_tries_afresh() -> None:
+    setting = UniformBox(2, 3, [4.0, 4.0, 0.0], [16.0, 7.0, 1.0], "additive")
+    values = setting.sample(6000, torch.Generator().manual_seed(0)).double()
+    moved = one_at_a_bound(setting, values, torch.Generator().manual_seed(1))
+    assert bool(((moved != values).sum(-1) == 1).all())
+    at_bound = torch.where(moved != values, (moved == setting.high).double(), torch.nan)
+    assert at_bound.nanmean((0, 1)).tolist() == pytest.approx([0.5] * 3, abs=0.03)
+    assert bool(((moved == values) | (moved == setting.low) | (moved == setting.high)).all())
+    mode = ClimbingRegret(1, 2, 0.3, 2.0, False)
+    mode.prepare(setting, None, torch.Generator())
+    stored, moves, _, fresh, probed, _ = mode.begin(setting, values, None, torch.Generator().manual_seed(2))
+    assert (stored, moves.shape[-1], len(fresh)) == ((), 0, 2)
+    types = set(map(tuple, values.flatten(0, 1).tolist()))
+    for report, probe in zip(fresh, probed.unbind(-1), strict=True):
+        single = ((report != values).sum(-1) == 1) & ~probe
+        another = torch.tensor([tuple(one) in types for one in report.flatten(0, 1).tolist()]).view(6000, 2) & ~probe
+        tilt = (((report > values).all(-1)) | (report < values).all(-1)) & ~probe & ~another
+        shares = [float(kind.double().mean()) for kind in (probe, single, another, tilt)]
+        assert shares == pytest.approx([1 / 3, 1 / 3, 1 / 6, 1 / 6], abs=0.02)
+        assert bool((probe | single | another | tilt).all())
+
+
+def test_what_climbing_keeps() -> None:
+    setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
+    mode = ClimbingRegret(1, 1, 0.9, 0.1, False)
+    module = make(1, setting=setting, mechanism=network(setting, scale=4.0), regret=mode, data=FixedSample(16))
+    mechanism = copy.deepcopy(module.mechanism)
+    assert torch.equal(mode.kept, torch.cat([module.data.sample, torch.zeros_like(module.data.sample)], -1))
+    _, slope = utility_and_gradient(mechanism, module.data.sample, module.data.sample)
+    module.data.sample[:8] = torch.where(slope > 0, setting.high, setting.low).float()[:8]  # no move leaves a corner
+    sample = module.data.sample.clone()
+    mode.kept.copy_(torch.cat([sample, torch.zeros_like(sample)], -1))
+    begun = mode.begin(setting, sample, slice(0, 16), module.starts())
+    asked = sample.clone().requires_grad_()
+    found = mode.find(mechanism, setting, asked, begun, mechanism(asked))
+    fit(module)
+    _, slope = utility_and_gradient(mechanism, sample, found)
+    outwards = ((found <= setting.low) & (slope < 0)) | ((found >= setting.high) & (slope > 0))
+    slope = torch.where(outwards, 0.0, slope * torch.tensor([12.0, 3.0]))
+    gaining = (gains(mechanism, sample, found) > 0).unsqueeze(-1)
+    assert 0 < int(gaining.sum()) < gaining.numel(), "the test needs both cases"
+    assert bool(outwards.any()), "the test needs reports at the bounds"
+    kept, direction = mode.kept[:16].chunk(2, -1)
+    assert torch.equal(kept, found)
+    expected = torch.where(gaining, slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-12), 0.0)
+    assert torch.allclose(direction, expected, atol=1e-5)
+
+
 def test_a_tilted_report_goes_towards_a_corner_with_all_items_alike() -> None:
     setting = UniformBox(2, 3, [4.0, 4.0, 0.0], [16.0, 7.0, 1.0], "additive")
     values = setting.sample(4000, torch.Generator().manual_seed(0)).double()
@@ -517,4 +599,5 @@ def test_every_mode_gives_a_regret_for_every_bidder(file: Path) -> None:
     assert regret.requires_grad != mode.needs_theorem
     state = mode.state_dict()
     if "kept" in state:
-        assert torch.equal(setting.project(state["kept"]), state["kept"])
+        kept = state["kept"][..., : setting.reported]
+        assert torch.equal(setting.project(kept), kept)

@@ -115,7 +115,9 @@ def test_the_audit_leaves_contexts_alone(contexts: InContext) -> None:
     assert float(report.instances.gain.max()) > 0.1
 
 
-@pytest.mark.parametrize("name", ["standard", "probing", "refined", "better_of", "gradient", "misreporter", "noisy"])
+@pytest.mark.parametrize(
+    "name", ["standard", "probing", "climbing", "refined", "better_of", "gradient", "misreporter", "noisy"]
+)
 def test_training_searches_lie_in_what_is_reported(name: str, contexts: InContext, budgets: PrivateBudgets) -> None:
     for setting, mechanism in ((contexts, Handicapped), (budgets, PaysWhatHeSays)):
         mode = regret_mode(name)

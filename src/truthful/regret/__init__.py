@@ -2,6 +2,7 @@
 
 from truthful.regret.ascent import GradientAscent
 from truthful.regret.base import Begun, Found, RegretMode, Search
+from truthful.regret.climbing import ClimbingRegret
 from truthful.regret.combined import BetterOf, Curriculum, Mixture, Reciprocal
 from truthful.regret.misreporter import Misreporter
 from truthful.regret.none import NoRegret
@@ -16,6 +17,7 @@ __all__ = [
     "AdamStep",
     "Begun",
     "BetterOf",
+    "ClimbingRegret",
     "Curriculum",
     "Found",
     "GradientAscent",

@@ -171,12 +171,12 @@ class RegretMode(nn.Module, ABC):
         begun: Begun,
         misreport: Float[Tensor, "*b n r"],
         slope: Float[Tensor, "*b n r"],
-    ) -> Float[Tensor, "*b n r"]:
+    ) -> Float[Tensor, "*b n s"]:
         """What to store. `slope` points up the regret in the misreport; its size means nothing. Compiled, too."""
         return misreport
 
-    def store(self, rows: slice | None, misreport: Float[Tensor, "b n r"]) -> None:
-        """Store what was found for the next visit, if the mode does."""
+    def store(self, rows: slice | None, misreport: Float[Tensor, "b n s"]) -> None:
+        """Store what was found (`follow`) for the next visit, if the mode does."""
 
 
 def check_sufficiency(setting: Setting) -> None:

@@ -12,9 +12,13 @@ from truthful.auction import Outcome, deviation_utility, utility
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import chosen, frozen, gradient_at_truth
 from truthful.regret.base import Begun, RegretMode, Run, check_sufficiency, directly
-from truthful.regret.steps import positive
+from truthful.regret.steps import positive, whole
 from truthful.settings.base import Setting
 from truthful.shapes import Float
+
+
+MENU = 128
+"""Types whose outcomes one bidder chooses from, at most."""
 
 
 class ProbingRegret(RegretMode):
@@ -24,8 +28,8 @@ class ProbingRegret(RegretMode):
       in each of `probes` equal parts of (0, 1);
     - the kept misreport;
     - the values of `others` further profiles of the batch, permuted anew at every visit: what another type reports. To
-      one bidder alone a mechanism is a menu, whose entries are what it does with any type, so that `MENU` types
-      evaluated once are candidates in all profiles;
+      one bidder alone a mechanism is a menu, whose entries are what it does with any type, so that a few
+      types evaluated once (`menu_of`) are candidates in all profiles;
     - `tilts` reports in which every item is raised, or every item shaded, by a share of the way to the bound, drawn
       for each profile and bidder, near 1 more often than not: no type that is ever drawn is near the corners of a box
       of many items, and a network may do anything there.
@@ -48,8 +52,6 @@ class ProbingRegret(RegretMode):
     local = True
     starts_at_truth = True
     follows = True  # unless there is nothing to keep
-    MENU = 128
-    """Types whose outcomes one bidder chooses from, at most."""
     kept: Tensor | None
 
     def __init__(
@@ -63,12 +65,11 @@ class ProbingRegret(RegretMode):
         assume_sufficient: bool,
     ) -> None:
         super().__init__()
-        for name, number, least in (("probes", probes, 1), ("others", others, 0), ("tilts", tilts, 0)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise ValueError(f"regret.{name} must be a whole number of at least {least}, got {number!r}")
         self.reach, self.power = positive("regret.reach", reach), positive("regret.power", power)
         self.follow_length = positive("regret.follow", follow)
-        self.probes, self.others, self.tilts, self.assume_sufficient = probes, others, tilts, assume_sufficient
+        self.probes = whole("regret.probes", probes, 1)
+        self.others, self.tilts = whole("regret.others", others, 0), whole("regret.tilts", tilts, 0)
+        self.assume_sufficient = assume_sufficient
         self.evaluations = 1 + (probes + others + tilts) // 3
         self.register_buffer("kept", None)
 
@@ -92,11 +93,9 @@ class ProbingRegret(RegretMode):
         part = (torch.arange(self.probes, dtype=values.dtype) + uniform) / self.probes
         lengths = self.reach * part.pow(self.power)
         move = self.follow_length * torch.rand(values.shape[:-1], generator=generator, dtype=values.dtype)
-        order = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(self.others)]
-        menu: tuple[Tensor, ...] = ()
-        if setting.n_bidders == 1 and not setting.features:
-            menu = tuple(values[types[: self.MENU]].expand(len(values), -1, -1, -1) for types in order[:1])
-            order = []
+        menu = menu_of(setting, values, generator) if self.others else ()
+        count = 0 if menu else self.others
+        order = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(count)]
         ready = [values[permuted] for permuted in order] + ([] if self.kept is None else [self.kept[rows]])
         ready += [tilted(setting, values, generator) for _ in range(self.tilts)]
         return tuple(ready), lengths.to(values.device), move.to(values.device), menu
@@ -145,6 +144,14 @@ class ProbingRegret(RegretMode):
         """For the next visit."""
         if self.kept is not None:
             self.kept[rows] = misreport
+
+
+def menu_of(setting: Setting, values: Float[Tensor, "b n r"], generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Reports of the batch for `best_entry`, the same for each profile, if there is one bidder and nothing public."""
+    if setting.n_bidders > 1 or setting.features:
+        return ()
+    types = values[torch.randperm(len(values), generator=generator)[:MENU].to(values.device)]
+    return (types.expand(len(values), -1, -1, -1),)
 
 
 def best_entry(
