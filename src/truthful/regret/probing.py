@@ -16,7 +16,6 @@ from truthful.regret.steps import positive, whole
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 
-
 MENU = 128
 """Types whose outcomes one bidder chooses from, at most."""
 
