@@ -446,13 +446,13 @@ def test_climbing_takes_the_best_of_kept_moves_and_fresh() -> None:
     away = setting.sample(300, torch.Generator().manual_seed(1)).double()
     direction = torch.randn(300, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     direction[:200, 0] = 0.0  # where the kept report did not gain
-    mode.kept.copy_(torch.cat([away, direction], -1))
+    mode.kept.copy_(away)
+    mode.direction.copy_(direction)
     rows = slice(100, 300)
     values = sample[rows].clone().requires_grad_()
     begun = mode.begin(setting, values.detach(), rows, torch.Generator().manual_seed(2))
-    (stored,), moves, probes, (fresh,), probed, menu = begun
+    _, moves, probes, (fresh,), probed, menu = begun
     assert menu == ()
-    assert torch.equal(stored, mode.kept[rows])
     assert bool((moves[..., 0] <= 0.3 * 0.25).all())
     assert bool((moves[..., 1] >= 0.3 * 0.25).all() and (moves <= 0.3).all() and (probes <= 0.3).all())
     assert float(probed.double().mean()) == pytest.approx(1 / 3, abs=0.07)
@@ -467,6 +467,23 @@ def test_climbing_takes_the_best_of_kept_moves_and_fresh() -> None:
     scores = torch.stack([gains(mechanism, values, one) for one in (away[rows], *steps, new)])
     assert torch.allclose(gains(mechanism, values, found), scores.amax(0), atol=1e-12)
     assert set(scores.argmax(0).flatten().tolist()) == {0, 1, 2, 3}, "the test needs cases of all"
+
+
+def test_a_curriculum_may_hand_over_to_climbing_and_back() -> None:
+    for first, second in (
+        (searched(keep=True), climbing()),
+        (climbing(), searched(keep=True)),
+        (climbing(), climbing()),
+    ):
+        module = make(8, regret=Curriculum(first, second, 0.5), data=FixedSample(64))
+        before = module.data.sample.clone()
+        fit(module)
+        assert not torch.equal(second.kept, before)
+        assert torch.equal(first.kept, second.kept)
+
+
+def climbing() -> ClimbingRegret:
+    return ClimbingRegret(1, 1, 0.3, 2.0, False)
 
 
 def test_what_climbing_tries_afresh() -> None:
@@ -496,11 +513,12 @@ def test_what_climbing_keeps() -> None:
     mode = ClimbingRegret(1, 1, 0.9, 0.1, False)
     module = make(1, setting=setting, mechanism=network(setting, scale=4.0), regret=mode, data=FixedSample(16))
     mechanism = copy.deepcopy(module.mechanism)
-    assert torch.equal(mode.kept, torch.cat([module.data.sample, torch.zeros_like(module.data.sample)], -1))
+    assert torch.equal(mode.kept, module.data.sample)
+    assert not bool(mode.direction.any())
     _, slope = utility_and_gradient(mechanism, module.data.sample, module.data.sample)
     module.data.sample[:8] = torch.where(slope > 0, setting.high, setting.low).float()[:8]  # no move leaves a corner
     sample = module.data.sample.clone()
-    mode.kept.copy_(torch.cat([sample, torch.zeros_like(sample)], -1))
+    mode.kept.copy_(sample)
     begun = mode.begin(setting, sample, slice(0, 16), module.starts())
     asked = sample.clone().requires_grad_()
     found = mode.find(mechanism, setting, asked, begun, mechanism(asked))
@@ -511,10 +529,9 @@ def test_what_climbing_keeps() -> None:
     gaining = (gains(mechanism, sample, found) > 0).unsqueeze(-1)
     assert 0 < int(gaining.sum()) < gaining.numel(), "the test needs both cases"
     assert bool(outwards.any()), "the test needs reports at the bounds"
-    kept, direction = mode.kept[:16].chunk(2, -1)
-    assert torch.equal(kept, found)
+    assert torch.equal(mode.kept, found)
     expected = torch.where(gaining, slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-12), 0.0)
-    assert torch.allclose(direction, expected, atol=1e-5)
+    assert torch.allclose(mode.direction, expected, atol=1e-5)
 
 
 def test_a_tilted_report_goes_towards_a_corner_with_all_items_alike() -> None:
@@ -599,5 +616,4 @@ def test_every_mode_gives_a_regret_for_every_bidder(file: Path) -> None:
     assert regret.requires_grad != mode.needs_theorem
     state = mode.state_dict()
     if "kept" in state:
-        kept = state["kept"][..., : setting.reported]
-        assert torch.equal(setting.project(kept), kept)
+        assert torch.equal(setting.project(state["kept"]), state["kept"])

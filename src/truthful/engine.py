@@ -146,8 +146,8 @@ class CudaGraph(Prepared):
         own = list(module_tensors(module).values())
         if not torch.cuda.is_available() or own[0].device.type != "cuda":
             raise RuntimeError("there is no CUDA device" if not torch.cuda.is_available() else "the run is on the CPU")
-        compiled = Compiled().make(call, module, tensors)
         inputs = [tensor.clone() for tensor in tensors]
+        compiled = Compiled().make(call, module, inputs)
         before = [tensor.detach().clone() for tensor in own]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from truthful.auction import Outcome, deviation_utility
+from truthful.auction import Outcome
 from truthful.mechanisms.base import Mechanism
-from truthful.regret.ascent import chosen, frozen, gradient_at_truth, points_out
+from truthful.regret.ascent import frozen, gradient_at_truth, points_out
 from truthful.regret.base import Begun, RegretMode, Run, check_sufficiency, directly
-from truthful.regret.probing import best_entry, menu_of, normalised, tilted
+from truthful.regret.probing import best_of, menu_of, normalised, spread, tilted
 from truthful.regret.steps import positive, whole
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -43,7 +43,8 @@ class ClimbingRegret(RegretMode):
     starts_at_truth = True
     follows = True  # unless there is nothing to keep
     kept: Tensor | None
-    """Reports and, in the last axis after them, the directions up their slopes, in shares of the width."""
+    direction: Tensor | None
+    """Up the slope at what is kept, in shares of the width; 0 where it did not gain."""
 
     def __init__(self, moves: int, fresh: int, reach: float, power: float, assume_sufficient: bool) -> None:
         super().__init__()
@@ -52,39 +53,32 @@ class ClimbingRegret(RegretMode):
         self.assume_sufficient = assume_sufficient
         self.evaluations = 1 + (moves + fresh) // 3
         self.register_buffer("kept", None)
+        self.register_buffer("direction", None)
 
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:
         """Check the preconditions; the kept misreports begin at the truth. Without a fixed sample none are kept."""
         if not self.assume_sufficient:
             check_sufficiency(setting)
         self.follows = sample is not None
-        self.kept = None
-        if sample is not None:
-            reports = setting.reports(sample)
-            self.kept = torch.cat([reports, torch.zeros_like(reports)], -1)
+        self.kept = None if sample is None else setting.reports(sample).clone()
+        self.direction = None if self.kept is None else torch.zeros_like(self.kept)
 
     def begin(
         self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """What is kept; lengths of moves and of probes; fresh reports, and which of them are to be probes."""
         values = setting.reports(values)
-        kept = None if self.kept is None else self.kept[rows]
-        base = values if kept is None else kept[..., : values.shape[-1]]
-        moves = self._lengths(values, 0 if kept is None else self.moves, generator)
-        probes = self._lengths(values, self.fresh, generator)
+        stored = () if self.kept is None or self.direction is None else ((self.kept[rows], self.direction[rows]),)
+        base = stored[0][0] if stored else values
+        moves = self.reach * spread(values, self.moves if stored else 0, generator).pow(self.power)
+        probes = self.reach * spread(values, self.fresh, generator).pow(self.power)
         kinds = torch.randint(6, (*values.shape[:-1], self.fresh), generator=generator).to(values.device)
         fresh = []
         for kind in kinds.unsqueeze(-1).unbind(-2):
             another = values[torch.randperm(len(values), generator=generator).to(values.device)]
             report = torch.where(kind == 3, another, tilted(setting, values, generator))
             fresh.append(torch.where(kind < 2, one_at_a_bound(setting, base, generator), report))
-        stored = () if kept is None else (kept,)
         return stored, moves, probes, tuple(fresh), kinds >= 4, menu_of(setting, values, generator)
-
-    def _lengths(self, values: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        uniform = torch.rand((*values.shape[:-1], count), generator=generator, dtype=values.dtype)
-        part = (torch.arange(count, dtype=values.dtype) + uniform) / max(count, 1)
-        return (self.reach * part.pow(self.power)).to(values.device)
 
     def find(
         self,
@@ -104,22 +98,15 @@ class ClimbingRegret(RegretMode):
         values = values.detach()
         truth = setting.reports(values)
         candidates = []
-        for kept in stored:
-            report, direction = kept.chunk(2, -1)
+        for report, direction in stored:
             gains = direction.any(-1, keepdim=True)
             start, way = torch.where(gains, report, truth), torch.where(gains, direction, slope)
             moved = [setting.project(start + length * way * width) for length in moves.split(1, -1)]
             candidates += [report, *moved]
         for report, length, probe in zip(fresh, probes.split(1, -1), probed.split(1, -1), strict=True):
             candidates.append(torch.where(probe, setting.project(truth + length * slope * width), report))
-        reports = torch.stack(candidates, -4)
         with frozen(mechanism), torch.no_grad():
-            reached = deviation_utility(mechanism, values.unsqueeze(-4), reports)
-            for types in menu:
-                entry, worth = best_entry(mechanism, values, types[..., 0, :, :, :])
-                reports = torch.cat([reports, entry.unsqueeze(-4)], -4)
-                reached = torch.cat([reached, worth.unsqueeze(-3)], -3)
-        return chosen(reports, reached.argmax(-3))
+            return best_of(mechanism, values, torch.stack(candidates, -4), menu)
 
     def follow(
         self,
@@ -135,8 +122,8 @@ class ClimbingRegret(RegretMode):
 
     def store(self, rows: slice | None, misreport: Float[Tensor, "b n s"]) -> None:
         """For the next visit."""
-        if self.kept is not None:
-            self.kept[rows] = misreport
+        if self.kept is not None and self.direction is not None:
+            self.kept[rows], self.direction[rows] = misreport.chunk(2, -1)
 
 
 def one_at_a_bound(

@@ -88,16 +88,14 @@ class ProbingRegret(RegretMode):
     ) -> Begun:
         """Candidates that are there already, the lengths of the probes, the length of the move."""
         values = setting.reports(values)
-        uniform = torch.rand((*values.shape[:-1], self.probes), generator=generator, dtype=values.dtype)
-        part = (torch.arange(self.probes, dtype=values.dtype) + uniform) / self.probes
-        lengths = self.reach * part.pow(self.power)
+        probes = self.reach * spread(values, self.probes, generator).pow(self.power)
         move = self.follow_length * torch.rand(values.shape[:-1], generator=generator, dtype=values.dtype)
         menu = menu_of(setting, values, generator) if self.others else ()
         count = 0 if menu else self.others
         order = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(count)]
         ready = [values[permuted] for permuted in order] + ([] if self.kept is None else [self.kept[rows]])
         ready += [tilted(setting, values, generator) for _ in range(self.tilts)]
-        return tuple(ready), lengths.to(values.device), move.to(values.device), menu
+        return tuple(ready), probes, move.to(values.device), menu
 
     def find(
         self,
@@ -120,12 +118,7 @@ class ProbingRegret(RegretMode):
         ).unsqueeze(-4)
         candidates = torch.cat([setting.project(probes), *(one.unsqueeze(-4) for one in ready)], -4)
         with frozen(mechanism), torch.no_grad():
-            reached = deviation_utility(mechanism, values.unsqueeze(-4), candidates)
-            for types in menu:
-                entry, worth = best_entry(mechanism, values, types[..., 0, :, :, :])
-                candidates = torch.cat([candidates, entry.unsqueeze(-4)], -4)
-                reached = torch.cat([reached, worth.unsqueeze(-3)], -3)
-        return chosen(candidates, reached.argmax(-3))
+            return best_of(mechanism, values, candidates, menu)
 
     def follow(
         self,
@@ -150,7 +143,7 @@ def menu_of(setting: Setting, values: Float[Tensor, "b n r"], generator: torch.G
     if setting.n_bidders > 1 or setting.features:
         return ()
     types = values[torch.randperm(len(values), generator=generator)[:MENU].to(values.device)]
-    return (types.expand(len(values), -1, -1, -1),)
+    return (types.repeat(len(values), 1, 1, 1),)
 
 
 def best_entry(
@@ -162,6 +155,27 @@ def best_entry(
     menu = replace(menu, allocation=menu.allocation.unsqueeze(-4), payment=menu.payment.unsqueeze(-3))
     worth, which = utility(values.unsqueeze(-3).repeat_interleave(entries.shape[-2], -3), menu).max(-2)
     return entries.gather(-2, which.expand(*which.shape[:-1], entries.shape[-1])).unsqueeze(-2), worth
+
+
+def best_of(
+    mechanism: Mechanism,
+    values: Float[Tensor, "*b n c"],
+    candidates: Float[Tensor, "*s k b n r"],
+    menu: tuple[Tensor, ...],
+) -> Float[Tensor, "*b n r"]:
+    """For each profile and bidder the candidate, or the entry of the menu, that is best for him."""
+    reached = deviation_utility(mechanism, values.unsqueeze(-4), candidates)
+    for types in menu:
+        entry, worth = best_entry(mechanism, values, types[..., 0, :, :, :])
+        candidates = torch.cat([candidates, entry.unsqueeze(-4)], -4)
+        reached = torch.cat([reached, worth.unsqueeze(-3)], -3)
+    return chosen(candidates, reached.argmax(-3))
+
+
+def spread(values: Float[Tensor, "b n r"], count: int, generator: torch.Generator) -> Float[Tensor, "b n k"]:
+    """For each profile and bidder one number in each of `count` equal parts of (0, 1)."""
+    uniform = torch.rand((*values.shape[:-1], count), generator=generator, dtype=values.dtype)
+    return ((torch.arange(count, dtype=values.dtype) + uniform) / max(count, 1)).to(values.device)
 
 
 def tilted(setting: Setting, values: Float[Tensor, "b n c"], generator: torch.Generator) -> Float[Tensor, "b n r"]:

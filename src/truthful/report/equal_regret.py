@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from truthful.ceilings import rounded_up
-from truthful.published import TABLE_1
+from truthful.published import TABLE_1, PublishedRow
 from truthful.report.choices import BUDGET, assignments
 from truthful.report.rows import Row, families, telling
 from truthful.report.table import Cell, Table
@@ -104,23 +104,24 @@ def frontiers(rows: Sequence[Row]) -> list[Frontier]:
 
 
 def equal_regret(found: Sequence[Frontier]) -> Table:
-    """Revenue of each method at the published regrets of its setting, beside the published revenue."""
+    """Revenue of each method at the published regrets of its setting, and its regret at zero excess."""
     cells: list[dict[str, tuple[Cell, str]]] = []
     single = 0
     for setting in sorted({frontier.setting for frontier in found}):
-        rows = {name: row for (name_of, name), row in TABLE_1.items() if name_of == setting}
-        if not rows:
-            continue
+        rows = _published(setting)
         own = [frontier for frontier in found if frontier.setting == setting]
         several = [frontier for frontier in own if len(frontier.points) > 1]
         single += len(own) - len(several)
+        if not rows and all(frontier.ceiling is None for frontier in own):
+            continue
         for frontier in several:
             cells.append(_named(setting, frontier.label))
             for name, row in rows.items():
                 cells[-1] |= _estimate(name, frontier.revenue_at(row.regret), 4)
             if frontier.ceiling is not None:
                 cells[-1] |= _estimate("zero_excess", frontier.regret_at(frontier.ceiling[0]), 5)
-        cells.append(_named(setting, "published, at regret"))
+        if rows:
+            cells.append(_named(setting, "published, at regret"))
         for name, row in rows.items():
             cells[-1] |= {name: (row.revenue, f"{row.revenue:.4f}, {row.regret:.5f}")}
     text = (
@@ -153,9 +154,16 @@ def _estimate(name: str, found: tuple[float, float] | None, digits: int) -> dict
     return {name: (found[0], " ± ".join(f"{number:.{digits}f}" for number in found)), f"{name}_se": (found[1], "")}
 
 
+def _published(setting: str) -> dict[str, PublishedRow]:
+    return {name: row for (of, name), row in TABLE_1.items() if of == setting}
+
+
 def _excesses(setting: str, ceiling: float) -> str:
-    rows = {name: row for (of, name), row in TABLE_1.items() if of == setting}
-    found = [f"{name.title()} {row.revenue - ceiling:+.4f}" for name, row in rows.items()]
+    found = [
+        f"{name.title()} {row.revenue - ceiling:.4f}"
+        for name, row in _published(setting).items()
+        if row.revenue > ceiling
+    ]
     return f"; published: {', '.join(found)}" if found else ""
 
 
