@@ -508,13 +508,10 @@ def test_what_climbing_tries_afresh() -> None:
         assert bool((probe | single | another | tilt).all())
 
 
-def test_what_climbing_keeps() -> None:
-    setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
-    mode = ClimbingRegret(1, 1, 0.9, 0.1, False)
+def first_visit(setting: UniformBox, mode: RegretMode) -> tuple:
+    """An iteration: what it begins with and finds, the slope there, and where that gains."""
     module = make(1, setting=setting, mechanism=network(setting, scale=4.0), regret=mode, data=FixedSample(16))
     mechanism = copy.deepcopy(module.mechanism)
-    assert torch.equal(mode.kept, module.data.sample)
-    assert not bool(mode.direction.any())
     _, slope = utility_and_gradient(mechanism, module.data.sample, module.data.sample)
     module.data.sample[:8] = torch.where(slope > 0, setting.high, setting.low).float()[:8]  # no move leaves a corner
     sample = module.data.sample.clone()
@@ -524,10 +521,21 @@ def test_what_climbing_keeps() -> None:
     found = mode.find(mechanism, setting, asked, begun, mechanism(asked))
     fit(module)
     _, slope = utility_and_gradient(mechanism, sample, found)
-    outwards = ((found <= setting.low) & (slope < 0)) | ((found >= setting.high) & (slope > 0))
-    slope = torch.where(outwards, 0.0, slope * torch.tensor([12.0, 3.0]))
     gaining = (gains(mechanism, sample, found) > 0).unsqueeze(-1)
     assert 0 < int(gaining.sum()) < gaining.numel(), "the test needs both cases"
+    return begun, found, slope, gaining
+
+
+def test_what_climbing_keeps() -> None:
+    setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
+    mode = ClimbingRegret(1, 1, 0.9, 0.1, False)
+    sample = setting.sample(16, torch.Generator().manual_seed(0))
+    mode.prepare(setting, sample, torch.Generator())
+    assert torch.equal(mode.kept, sample)
+    assert not bool(mode.direction.any())
+    _, found, slope, gaining = first_visit(setting, mode)
+    outwards = ((found <= setting.low) & (slope < 0)) | ((found >= setting.high) & (slope > 0))
+    slope = torch.where(outwards, 0.0, slope * torch.tensor([12.0, 3.0]))
     assert bool(outwards.any()), "the test needs reports at the bounds"
     assert torch.equal(mode.kept, found)
     expected = torch.where(gaining, slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-12), 0.0)
@@ -556,19 +564,7 @@ def test_a_tilted_report_goes_towards_a_corner_with_all_items_alike() -> None:
 def test_a_probed_misreport_follows_its_slope() -> None:
     setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
     mode = ProbingRegret(0.9, 0.1, probes=1, others=0, tilts=0, follow=0.1, assume_sufficient=False)
-    module = make(1, setting=setting, mechanism=network(setting, scale=4.0), regret=mode, data=FixedSample(16))
-    mechanism = copy.deepcopy(module.mechanism)
-    _, slope = utility_and_gradient(mechanism, module.data.sample, module.data.sample)
-    module.data.sample[:8] = torch.where(slope > 0, setting.high, setting.low).float()[:8]  # no probe leaves a corner
-    sample = module.data.sample.clone()
-    mode.kept.copy_(sample)
-    begun = mode.begin(setting, sample, slice(0, 16), module.starts())
-    asked = sample.clone().requires_grad_()
-    found = mode.find(mechanism, setting, asked, begun, mechanism(asked))
-    fit(module)
-    _, slope = utility_and_gradient(mechanism, sample, found)
-    gaining = (gains(mechanism, sample, found) > 0).unsqueeze(-1)
-    assert 0 < int(gaining.sum()) < gaining.numel(), "the test needs both cases"
+    begun, found, slope, gaining = first_visit(setting, mode)
     width = torch.tensor([12.0, 3.0])
     direction = slope * width / (slope * width).norm(dim=-1, keepdim=True)
     moved = setting.project(found + begun[2].unsqueeze(-1) * direction * width)

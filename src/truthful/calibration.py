@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from truthful.errors import whole
 from truthful.schedules import AnnealedBudget, BudgetSchedule
 
 FACTORS = (1e-6, 10.0)
@@ -58,9 +59,7 @@ class CalibratedBudget(nn.Module, BudgetSchedule):
         for name, share in (("every", every), ("gain", gain)):
             if not 0 < share <= 1:
                 raise ValueError(f"rmax.{name} must be above 0 and at most 1, got {share!r}")
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-            raise ValueError(f"rmax.samples must be a whole number of at least 2, got {samples!r}")
-        self.every, self.samples, self.gain = every, samples, gain
+        self.every, self.samples, self.gain = every, whole("rmax.samples", samples, 2), gain
         self.register_buffer("factor", torch.tensor(1.0))
         self.register_buffer("audited", torch.tensor(0.0))
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from truthful.errors import whole
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 from truthful.streams import Stream, generator
@@ -35,9 +36,7 @@ class FixedSample(Valuations):
     """
 
     def __init__(self, samples: int) -> None:
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-            raise ValueError(f"data.samples must be a whole number of at least 1, got {samples!r}")
-        self.samples = samples
+        self.samples = whole("data.samples", samples, 1)
 
     def prepare(self, setting: Setting, batch: int, seed: int) -> None:
         """Draw the sample."""

@@ -11,6 +11,13 @@ class UserError(Exception):
     """A mistake of the user, as one sentence."""
 
 
+def whole(name: str, number: object, least: int) -> int:
+    """The number. Raises ValueError unless it is a whole number of at least `least`."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
+    return number
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant, by the whole name or by its last part; None if none is similar."""
     known = sorted(known)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from truthful.errors import whole
+
 
 class Soap(Optimizer):
     """Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024, arXiv:2409.11321).
@@ -43,8 +45,7 @@ class Soap(Optimizer):
             raise ValueError(f"optimizer.lr must be a number of at least 0, got {lr!r}")
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in (*betas, memory)):
             raise ValueError(f"optimizer.betas and memory must lie in [0, 1), got {list(betas)!r} and {memory!r}")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"optimizer.every must be a whole number of at least 1, got {every!r}")
+        whole("optimizer.every", every, 1)
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "memory": memory, "every": every})
         if len(self.param_groups) != 1:
             raise ValueError("soap takes one group of parameters")

@@ -23,6 +23,7 @@ from truthful.auditing.proving import prove
 from truthful.auditing.report import LOWER_BOUND, AuditReport, make_report
 from truthful.auditing.tiers import TIERS, Portfolio, Tier
 from truthful.auditing.violations import audit_constraints
+from truthful.errors import whole
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 from truthful.streams import Stream, generator
@@ -131,8 +132,7 @@ def check_audit(tier: str, samples: int, seed: int, revenue_samples: int | None 
     """Raise ValueError unless an audit can be made with these."""
     if not isinstance(tier, str) or tier not in TIERS:
         raise ValueError(f"audit.tier must be one of {', '.join(TIERS)}, got {tier!r}")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-        raise ValueError(f"audit.samples must be a whole number of at least 2, got {samples!r}")
+    whole("audit.samples", samples, 2)
     if revenue_samples is not None and (
         isinstance(revenue_samples, bool) or not isinstance(revenue_samples, int) or revenue_samples < 2
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from truthful.errors import whole
 from truthful.mechanisms import Mechanism
 from truthful.settings import Setting
 
@@ -27,5 +28,4 @@ def check_effort(eps: float, **budgets: int) -> None:
     if not 0 < eps < math.inf:
         raise ValueError(f"eps must be positive, got {eps!r}")
     for name, budget in budgets.items():
-        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {budget!r}")
+        whole(name, budget, 1)

@@ -17,6 +17,7 @@ from truthful.bounds.inequality import NoBound, check_applies, items_to_compute
 from truthful.bounds.network import FlowNetwork
 from truthful.bounds.program import upper_bound
 from truthful.bounds.tables import minimise
+from truthful.errors import whole
 from truthful.settings import Setting
 from truthful.shapes import Float
 
@@ -211,11 +212,10 @@ class Tightest(BoundMethod):
         return min(found, key=lambda bound: bound.limit) if found else self.otherwise(setting, seed, progress)
 
 
-def _check_numbers(whole: Mapping[str, object], rate: object = 1.0) -> None:
+def _check_numbers(counts: Mapping[str, object], rate: object = 1.0) -> None:
     """Raise ValueError unless these are whole numbers of at least 1, and the rate is positive."""
-    for name, number in whole.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"bound.{name} must be a whole number of at least 1, got {number!r}")
+    for name, number in counts.items():
+        whole(f"bound.{name}", number, 1)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise ValueError(f"bound.rate must be a positive number, got {rate!r}")
 

@@ -16,6 +16,7 @@ from truthful.auction import Outcome
 from truthful.constraints.base import Constraint, share
 from truthful.constraints.examples import Examples, read_examples
 from truthful.duals import Dual
+from truthful.errors import whole
 from truthful.results import file_digest
 from truthful.settings import Setting
 from truthful.shapes import Float
@@ -69,8 +70,7 @@ class Preference(Constraint):
         if not isinstance(file, str) or not file:
             raise ValueError(f"file must be the path of a CSV or .npz file of labelled allocations, got {file!r}")
         for name, count in (("width", width), ("steps", steps)):
-            if type(count) is not int or count < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
+            whole(name, count, 1)
         if not (learning_rate > 0 and weight_decay >= 0):
             raise ValueError(
                 f"learning_rate must be above 0 and weight_decay at least 0, got {learning_rate!r} and {weight_decay!r}"

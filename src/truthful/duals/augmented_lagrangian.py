@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from truthful.duals.base import Dual
+from truthful.errors import whole
 from truthful.shapes import Float
 
 
@@ -38,8 +39,7 @@ class AugmentedLagrangian(Dual):
             if not 0 <= number < math.inf:
                 raise ValueError(f"dual.{name} must be a number of at least 0, got {number!r}")
         for name, count in (("update_every", update_every), ("rho_every", rho_every)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"dual.{name} must be a whole number of at least 1, got {count!r}")
+            whole(f"dual.{name}", count, 1)
         self.update_every, self.rho_growth, self.rho_every = update_every, rho_growth, rho_every
         self.register_buffer("multiplier", torch.full((n_bidders,), float(multiplier)))
         self.register_buffer("rho", torch.tensor(float(rho)))

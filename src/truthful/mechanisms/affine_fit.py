@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from truthful.errors import whole
 from truthful.mechanisms.allocations import orbit
 from truthful.mechanisms.choices import Choices
 from truthful.settings.base import Setting
@@ -107,8 +108,7 @@ def fit_boosts(
         seed: of the profiles.
     """
     for name, number in (("samples", samples), ("restarts", restarts)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        whole(name, number, 1)
     names = [orbit(owners, setting) for owners in choices.owners]
     distinct = list(dict.fromkeys(names))
     if len(distinct) > GROUPS:

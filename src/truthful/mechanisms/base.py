@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome
+from truthful.errors import whole
 from truthful.settings.base import DEMANDS, Setting
 from truthful.shapes import Float
 
@@ -87,8 +88,7 @@ class Mechanism(nn.Module, ABC):
 def at_least_one(**sizes: int) -> None:
     """Refuse sizes, given by their names, that are no whole numbers of at least 1."""
     for name, number in sizes.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        whole(name, number, 1)
 
 
 def glorot(module: nn.Module, generator: torch.Generator) -> None:

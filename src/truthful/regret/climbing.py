@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from truthful.auction import Outcome
+from truthful.errors import whole
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import frozen, gradient_at_truth, points_out
 from truthful.regret.base import Begun, RegretMode, Run, check_sufficiency, directly
 from truthful.regret.probing import best_of, menu_of, normalised, spread, tilted
-from truthful.regret.steps import positive, whole
+from truthful.regret.steps import positive
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 

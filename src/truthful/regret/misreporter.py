@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from truthful.auction import Outcome, deviation_utility
+from truthful.errors import whole
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import frozen
 from truthful.regret.base import Begun, RegretMode, Run, directly
@@ -39,10 +40,7 @@ class Misreporter(RegretMode):
 
     def __init__(self, depth: int, width: int, learning_rate: float) -> None:
         super().__init__()
-        for name, number in (("depth", depth), ("width", width)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"regret.{name} must be a whole number of at least 1, got {number!r}")
-        self.depth, self.width = depth, width
+        self.depth, self.width = whole("regret.depth", depth, 1), whole("regret.width", width, 1)
         self.learning_rate = positive("regret.learning_rate", learning_rate)
 
     def prepare(self, setting: Setting, sample: Float[Tensor, "s n c"] | None, generator: torch.Generator) -> None:

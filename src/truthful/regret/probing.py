@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from truthful.auction import Outcome, deviation_utility, utility
+from truthful.errors import whole
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import chosen, frozen, gradient_at_truth
 from truthful.regret.base import Begun, RegretMode, Run, check_sufficiency, directly
-from truthful.regret.steps import positive, whole
+from truthful.regret.steps import positive
 from truthful.settings.base import Setting
 from truthful.shapes import Float
 

@@ -156,10 +156,3 @@ def positive(name: str, number: float) -> float:
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be a positive number, got {number!r}")
     return number
-
-
-def whole(name: str, number: int, least: int) -> int:
-    """The number. Raises ValueError unless it is a whole number of at least `least`."""
-    if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
-    return number

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from truthful.errors import whole
 from truthful.laws import Law, Uniform
 from truthful.settings.optima import independent_optimum
 from truthful.settings.optimum import Optimum
@@ -51,8 +52,7 @@ class Setting(ABC):
 
     def __init__(self, n_bidders: int, n_items: int, low: Bound, high: Bound, demand: str) -> None:
         for name, number in (("n_bidders", n_bidders), ("n_items", n_items)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+            whole(name, number, 1)
         if demand not in DEMANDS:
             raise ValueError(f"demand must be one of {', '.join(DEMANDS)}, got {demand!r}")
         self.n_bidders, self.n_items, self.demand = n_bidders, n_items, demand

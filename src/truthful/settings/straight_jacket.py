@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from truthful.errors import whole
 from truthful.laws.cumulative import gauss_legendre_rule
 
 
@@ -64,8 +65,7 @@ def straight_jacket_prices(m: int) -> tuple[float, ...]:
     Raises:
         ValueError: m is no whole number of at least 1.
     """
-    if isinstance(m, bool) or not isinstance(m, int) or m < 1:
-        raise ValueError(f"the number of items must be a whole number of at least 1, got {m!r}")
+    whole("the number of items", m, 1)
     prices: list[float] = []
     for r in range(1, m + 1):
         target = 1 - r / (m + 1)
