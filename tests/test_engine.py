@@ -14,7 +14,17 @@ import torch
 from tests.conftest import CONF, SMALL, network, regret_mode
 from tests.test_training import fit, make
 from truthful.duals import AugmentedLagrangian
-from truthful.engine import Auto, Compiled, CudaGraph, Eager, Engine, EngineFailed, _rational_tanh, _small_products
+from truthful.engine import (
+    Auto,
+    Compiled,
+    CudaGraph,
+    Eager,
+    Engine,
+    EngineFailed,
+    _narrow_product,
+    _rational_tanh,
+    _small_products,
+)
 from truthful.iteration import FusedAdam, fused
 from truthful.optimizers import Soap, soap_update, turn
 from truthful.regret import AdamStep, GradientAscent, RandomStart, SearchedRegret, TruthfulStart
@@ -144,6 +154,13 @@ def test_small_products_are_products() -> None:
         left, right = torch.rand(5, rows, inner).double(), torch.rand(5, inner, columns).double()
         assert torch.allclose(_small_products(left, right), left @ right)
     assert _small_products(torch.rand(5, 40, 2), torch.rand(5, 2, 40)) is NotImplemented
+
+
+def test_narrow_products_are_products() -> None:
+    left, right = torch.randn(20, 30), torch.randn(30, 4)
+    assert torch.allclose(_narrow_product(left, right), left @ right, atol=1e-5)
+    assert _narrow_product(left, torch.randn(30, 17)) is NotImplemented
+    assert _narrow_product(left[:16], right) is NotImplemented, "the transposed product is narrow"
 
 
 def test_auto_goes_by_length_and_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
