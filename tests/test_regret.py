@@ -32,7 +32,6 @@ from truthful.regret import (
     TruthfulStart,
 )
 from truthful.regret.ascent import gradient_at_truth, utility_and_gradient
-from truthful.regret.climbing import one_at_a_bound
 from truthful.regret.probing import best_entry, tilted
 from truthful.settings import Independent, Setting, UniformBox
 
@@ -437,36 +436,69 @@ def test_to_one_bidder_a_mechanism_is_a_menu(others: int, entries: int) -> None:
         assert bool((reached == gains(mechanism, values, entry)).any()), "the test needs cases in which an entry wins"
 
 
-def test_climbing_takes_the_best_of_kept_moves_and_fresh() -> None:
+def test_what_climbing_tries_and_that_it_takes_the_best() -> None:
     setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
+    width = torch.tensor([12.0, 3.0], dtype=torch.float64)
     mechanism = network(setting, scale=2.0).double()
-    sample = setting.sample(300, torch.Generator().manual_seed(0)).double()
-    mode = ClimbingRegret(moves=2, fresh=1, reach=0.3, power=2.0, assume_sufficient=False)
+    sample = setting.sample(1300, torch.Generator().manual_seed(0)).double()
+    mode = ClimbingRegret(tries=12, reach=0.3, power=2.0, assume_sufficient=False)  # one of each twelfth
     mode.prepare(setting, sample, torch.Generator())
-    away = setting.sample(300, torch.Generator().manual_seed(1)).double()
-    direction = torch.randn(300, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    direction[:200, 0] = 0.0  # where the kept report did not gain
-    mode.kept.copy_(away)
-    mode.direction.copy_(direction)
-    rows = slice(100, 300)
-    values = sample[rows].clone().requires_grad_()
+    mode.kept.copy_(setting.sample(1300, torch.Generator().manual_seed(1)))
+    mode.direction.copy_(torch.randn(1300, 2, 2, generator=torch.Generator().manual_seed(3)))
+    mode.direction[:700, 0] = 0.0  # where the kept report did not gain
+    rows = slice(100, 1300)
+    values, kept, direction = sample[rows].clone().requires_grad_(), mode.kept[rows], mode.direction[rows]
     begun = mode.begin(setting, values.detach(), rows, torch.Generator().manual_seed(2))
-    _, moves, probes, (fresh,), probed, menu = begun
-    assert menu == ()
-    assert bool((moves[..., 0] <= 0.3 * 0.25).all())
-    assert bool((moves[..., 1] >= 0.3 * 0.25).all() and (moves <= 0.3).all() and (probes <= 0.3).all())
-    assert float(probed.double().mean()) == pytest.approx(1 / 3, abs=0.07)
+    assert begun[-1] == (), "a menu is for one bidder"
     found = mode.find(mechanism, setting, values, begun, mechanism(values))
-    values, width = values.detach(), torch.tensor([12.0, 3.0], dtype=torch.float64)
+    values = values.detach()
     _, slope = utility_and_gradient(mechanism, values, values)
     slope = slope * width / (slope * width).norm(dim=-1, keepdim=True)
-    start, way = away[rows].clone(), direction[rows].clone()
-    start[:100, 0], way[:100, 0] = values[:100, 0], slope[:100, 0]
-    steps = [setting.project(start + one * way * width) for one in moves.split(1, -1)]
-    new = torch.where(probed, setting.project(values + probes * slope * width), fresh)
-    scores = torch.stack([gains(mechanism, values, one) for one in (away[rows], *steps, new)])
+    candidates = mode.candidates(setting, values, begun, slope)
+    scores = torch.stack([gains(mechanism, values, one) for one in candidates])
     assert torch.allclose(gains(mechanism, values, found), scores.amax(0), atol=1e-12)
-    assert set(scores.argmax(0).flatten().tolist()) == {0, 1, 2, 3}, "the test needs cases of all"
+    assert set(scores.argmax(0).flatten().tolist()) == set(range(13)), "the test needs cases of all"
+    assert bool(((candidates >= setting.low) & (candidates <= setting.high)).all())
+    first, *moves, one_bound, another_bound, probe, another_probe, another, tilt = candidates
+    assert torch.equal(first, kept)
+    start, way = kept.clone(), direction.clone()
+    start[:600, 0], way[:600, 0] = values[:600, 0], slope[:600, 0]
+    for report, origin, along in [*((one, start, way) for one in moves), (probe, values, slope)]:
+        move = (report - origin) / width
+        share = move.norm(dim=-1) / along.norm(dim=-1)
+        free = ((report > setting.low) & (report < setting.high)).all(-1)
+        assert bool((share[free] <= 0.3).all())
+        assert torch.allclose(move[free], (share.unsqueeze(-1) * along)[free], atol=1e-9)
+        assert 0.02 < float(share[free].median()) < 0.1, (
+            "the median of .3 s^2 is .075, less where long ones leave the box"
+        )
+    assert not torch.equal(probe, another_probe)
+    for report in (one_bound, another_bound):
+        moved = report != kept
+        assert bool((moved.sum(-1) == 1).all())
+        at_bound = torch.where(moved, (report == setting.high).double(), torch.nan)
+        assert at_bound.nanmean((0, 1)).tolist() == pytest.approx([0.5] * 2, abs=0.05)
+        assert bool((~moved | (report == setting.low) | (report == setting.high)).all())
+        assert float(moved[..., 0].double().mean()) == pytest.approx(0.5, abs=0.05)
+    assert sorted(another.flatten(1).tolist()) == sorted(values.flatten(1).tolist())
+    up = (tilt > values).all(-1)
+    assert bool((up | (tilt < values).all(-1)).all())
+    share = (tilt - values) / (torch.where(up.unsqueeze(-1), setting.high, setting.low) - values)
+    assert torch.allclose(share[..., 0], share[..., 1], atol=1e-6)
+    assert float(share.median()) == pytest.approx(1 - 0.5**3, abs=0.02)
+
+
+def test_climbing_without_a_fixed_sample_starts_at_the_truth() -> None:
+    setting = UniformBox(2, 3, 0.0, 1.0, "additive")
+    values = setting.sample(500, torch.Generator().manual_seed(0))
+    mode = ClimbingRegret(12, 0.3, 2.0, False)
+    mode.prepare(setting, None, torch.Generator())
+    begun = mode.begin(setting, values, None, torch.Generator().manual_seed(2))
+    slope = torch.full_like(values, 3**-0.5)
+    candidates = mode.candidates(setting, values, begun, slope)
+    assert len(candidates) == 12
+    assert bool((candidates[:6] >= values).all()), "moves go up the slope at the truth"
+    assert bool(((candidates[6:8] != values).sum(-1) <= 1).all())
 
 
 def test_a_curriculum_may_hand_over_to_climbing_and_back() -> None:
@@ -483,29 +515,7 @@ def test_a_curriculum_may_hand_over_to_climbing_and_back() -> None:
 
 
 def climbing() -> ClimbingRegret:
-    return ClimbingRegret(1, 1, 0.3, 2.0, False)
-
-
-def test_what_climbing_tries_afresh() -> None:
-    setting = UniformBox(2, 3, [4.0, 4.0, 0.0], [16.0, 7.0, 1.0], "additive")
-    values = setting.sample(6000, torch.Generator().manual_seed(0)).double()
-    moved = one_at_a_bound(setting, values, torch.Generator().manual_seed(1))
-    assert bool(((moved != values).sum(-1) == 1).all())
-    at_bound = torch.where(moved != values, (moved == setting.high).double(), torch.nan)
-    assert at_bound.nanmean((0, 1)).tolist() == pytest.approx([0.5] * 3, abs=0.03)
-    assert bool(((moved == values) | (moved == setting.low) | (moved == setting.high)).all())
-    mode = ClimbingRegret(1, 2, 0.3, 2.0, False)
-    mode.prepare(setting, None, torch.Generator())
-    stored, moves, _, fresh, probed, _ = mode.begin(setting, values, None, torch.Generator().manual_seed(2))
-    assert (stored, moves.shape[-1], len(fresh)) == ((), 0, 2)
-    types = set(map(tuple, values.flatten(0, 1).tolist()))
-    for report, probe in zip(fresh, probed.unbind(-1), strict=True):
-        single = ((report != values).sum(-1) == 1) & ~probe
-        another = torch.tensor([tuple(one) in types for one in report.flatten(0, 1).tolist()]).view(6000, 2) & ~probe
-        tilt = (((report > values).all(-1)) | (report < values).all(-1)) & ~probe & ~another
-        shares = [float(kind.double().mean()) for kind in (probe, single, another, tilt)]
-        assert shares == pytest.approx([1 / 3, 1 / 3, 1 / 6, 1 / 6], abs=0.02)
-        assert bool((probe | single | another | tilt).all())
+    return ClimbingRegret(2, 0.3, 2.0, False)
 
 
 def first_visit(setting: UniformBox, mode: RegretMode) -> tuple:
@@ -528,7 +538,7 @@ def first_visit(setting: UniformBox, mode: RegretMode) -> tuple:
 
 def test_what_climbing_keeps() -> None:
     setting = UniformBox(2, 2, [4.0, 4.0], [16.0, 7.0], "additive")
-    mode = ClimbingRegret(1, 1, 0.9, 0.1, False)
+    mode = ClimbingRegret(2, 0.9, 0.1, False)
     sample = setting.sample(16, torch.Generator().manual_seed(0))
     mode.prepare(setting, sample, torch.Generator())
     assert torch.equal(mode.kept, sample)
