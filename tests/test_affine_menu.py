@@ -129,7 +129,7 @@ def test_a_run_is_audited_and_resumes_exactly(
     content = result(tmp_path / "whole")
     truthful = name != "sparsemax_regretnet"
     assert ("truthful by construction" in " ".join(answer.out.split())) == truthful
-    assert (content["mechanism"], content["regret_mode"]) == (name, "none" if truthful else "probing")
+    assert (content["mechanism"], content["regret_mode"]) == (name, "none" if truthful else "climbing")
     assert (content["audit"]["regret_max"] < 1e-9) == truthful
     assert ("narrow_strips" in content["audit"]["flags"]) == (not truthful)
     with monkeypatch.context() as patched:

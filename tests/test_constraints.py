@@ -302,7 +302,7 @@ def test_a_run_with_constraints_resumes_exactly_and_reports_them(
 def test_a_table_shows_violations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     import report
 
-    card = json.loads((Path(CONF).parent / "results" / "table1" / "c-probing-0.json").read_text())
+    card = json.loads((Path(CONF).parent / "results" / "table1" / "a-climbing-0.json").read_text())
     free = json.dumps(card)
     card["config"]["constraint"] = {"quota": {"least": 0.1}}
     card["constraints"] = {"quota": {"violation": 0.02, "tolerance": 0.01, "met": False}}

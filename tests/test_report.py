@@ -179,7 +179,7 @@ def test_rows_are_sorted_and_columns_chosen(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("width", [100, 200])
 def test_a_table_is_not_wider_than_the_terminal(width: int) -> None:
-    text = for_width(results_table(rows_of(ROOT / "results" / "table1", ROOT / "results" / "frontier")), width)
+    text = for_width(results_table(rows_of(ROOT / "results" / "probing", ROOT / "results" / "frontier")), width)
     assert width - 30 < max(map(len, text.splitlines())) <= width
     assert "Left out for want of room (--columns to choose): speed_up" in text
     assert "10,000" in text  # the number of profiles tells two rows apart and stays
@@ -287,7 +287,7 @@ def test_every_run_leaves_curves_and_its_configuration(
 
 
 def test_a_thousand_results_take_seconds(tmp_path: Path) -> None:
-    content = json.loads((ROOT / "results" / "table1" / "a-probing-0.json").read_text())
+    content = json.loads((ROOT / "results" / "table1" / "a-climbing-0.json").read_text())
     config = {key: {f"key_{k}": float(k) for k in range(8)} for key in ("mechanism", "dual", "optimizer", "data")}
     choices = dict.fromkeys(config, "same")
     for k in range(1000):
@@ -301,7 +301,7 @@ def test_a_thousand_results_take_seconds(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert answer.stdout.count("probing") == 200
+    assert answer.stdout.count("climbing") == 200
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5  # of CPU, the machine may be busy
 
 

@@ -56,7 +56,7 @@ def test_what_no_other_beats_is_never_stopped() -> None:
 
 def test_a_study_is_read_in_hydra_s_grammar() -> None:
     declared = read_declaration(
-        ["study=probing", "dual.rate=0.2", "depth=range(2,6,2)", "rmax=linear,anneal", "batch=int(interval(8,64))"],
+        ["study=climbing", "dual.rate=0.2", "depth=range(2,6,2)", "rmax=linear,anneal", "batch=int(interval(8,64))"],
         CONF,
     )
     assert declared.axes == {
@@ -68,31 +68,31 @@ def test_a_study_is_read_in_hydra_s_grammar() -> None:
     }
     assert declared.fixed["dual.rate"] == "dual.rate=0.2"
     assert declared.fixed["audit.seed"] == "audit.seed=1000"
-    assert declared.folder.name.startswith("study-probing_dual.rate-0.2_depth-range")
+    assert declared.folder.name.startswith("study-climbing_dual.rate-0.2_depth-range")
     assert len(declared.corners()) == 32
     assert Interval(1.23446e-3, 2.0, log=True).typed(1.23446e-3) == "0.00123446"  # never outside
     assert Interval(1e-3, 2.0, log=True).typed(1.23456e-3) == "0.001235"
 
 
 MISTAKES = [
-    ("study=prob", "there is no study=prob; did you mean probing?; options: local_persistent, probing"),
+    ("study=climb", "there is no study=climb; did you mean climbing?; options: climbing, local_persistent"),
     ("", "study=<name> is missing"),
-    ("study=probing setting=a,b", "cannot vary setting: revenue in one setting says nothing about another"),
-    ("study=probing seed=0,1", "cannot vary seed: a study would choose the luckiest"),
-    ("study=probing audit.seed=0", "trials are audited on profiles of their own"),
-    ("study=probing rmax.end=interval(2e-3,1e-3)", "rmax.end: a range must go up, got one from 0.002 to 0.001"),
-    ("study=probing rmax.end=tag(log,interval(0,1))", "rmax.end: a logarithmic range must be above 0"),
+    ("study=climbing setting=a,b", "cannot vary setting: revenue in one setting says nothing about another"),
+    ("study=climbing seed=0,1", "cannot vary seed: a study would choose the luckiest"),
+    ("study=climbing audit.seed=0", "trials are audited on profiles of their own"),
+    ("study=climbing rmax.end=interval(2e-3,1e-3)", "rmax.end: a range must go up, got one from 0.002 to 0.001"),
+    ("study=climbing rmax.end=tag(log,interval(0,1))", "rmax.end: a logarithmic range must be above 0"),
     (
-        "study=probing rmax.end=interval(1e-3,5)",
+        "study=climbing rmax.end=interval(1e-3,5)",
         "rmax.end must not be above rmax.start, got start=0.02 and end=5.0 (at ",
     ),
-    ("study=probing depth=choice(2)", "depth: a choice needs at least two different options"),
-    ("study=probing depth=glob(*)", "depth: a study takes interval(...), range(...) and lists"),
-    ("study=probing study.trials=0", "study.trials must be a whole number of at least 1, got 0"),
-    ("study=probing study.pruning.after=2.5", "study.pruning.after must be at least 0 and below 1, got 2.5"),
-    ("study=probing hydra.run.dir=x", "hydra.run.dir= is not for studies"),
-    ("study=probing -m", "study.py takes study=<name> and overrides, got -m"),
-    ("study=probing regret.reach=interval(-1,1)", "reach must be"),
+    ("study=climbing depth=choice(2)", "depth: a choice needs at least two different options"),
+    ("study=climbing depth=glob(*)", "depth: a study takes interval(...), range(...) and lists"),
+    ("study=climbing study.trials=0", "study.trials must be a whole number of at least 1, got 0"),
+    ("study=climbing study.pruning.after=2.5", "study.pruning.after must be at least 0 and below 1, got 2.5"),
+    ("study=climbing hydra.run.dir=x", "hydra.run.dir= is not for studies"),
+    ("study=climbing -m", "study.py takes study=<name> and overrides, got -m"),
+    ("study=climbing regret.reach=interval(-1,1)", "reach must be"),
 ]
 
 
@@ -181,7 +181,7 @@ def test_where_trials_only_fail_no_more_are_begun(tmp_path: Path) -> None:
         trials.claim(9, "_".join)
 
 
-TINY = ("study=probing", *(entry for entry in SMALL if "audit_every" not in entry and "logger" not in entry))
+TINY = ("study=climbing", *(entry for entry in SMALL if "audit_every" not in entry and "logger" not in entry))
 TINY += ("engine=eager", "audit.revenue_samples=null")
 
 
@@ -192,7 +192,7 @@ def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cl
 
     def checkpoints() -> list[Path]:
         """Of trial 0, which is the first command's; the second may be faster."""
-        name = "a_probing_dual.rate-0.1_optimizer.lr-0.01_rmax.end-0.00037"
+        name = "a_climbing_dual.rate-0.1_optimizer.lr-0.01_rmax.end-0.0006"
         return list(tmp_path.glob(f"multirun/*/{name}/checkpoints/last.ckpt"))
 
     (tmp_path / read_declaration(command[1:], CONF).folder).mkdir(parents=True)  # its ends are not tried again
@@ -209,14 +209,14 @@ def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cl
     (folder,) = {path.parent.parent for path in checkpoints()}
     out, err = two.communicate(timeout=300)
     assert two.returncode == 0, err
-    assert "trial 0 goes on: optimizer.lr=0.01 dual.rate=0.1 rmax.end=0.00037" in out
+    assert "trial 0 goes on: optimizer.lr=0.01 dual.rate=0.1 rmax.end=0.0006" in out
     assert "2 complete" in out
     logs = sorted(tmp_path.glob("multirun/*/*/output.log"))
     assert [path.read_text().count("trained in") for path in logs] == [1, 1]
     assert list(tmp_path.glob("multirun/*/front.png"))
     assert "python evaluate.py run=[multirun/" in out
     overrides = [entry for entry in TINY if "study" not in entry]
-    fixed = ("regret=probing", "iterations=300", "audit.seed=1000", "hydra.run.dir=alone", "logger=none")
+    fixed = ("regret=climbing", "iterations=300", "audit.seed=1000", "hydra.run.dir=alone", "logger=none")
     assert cli("train.py", *overrides, *fixed).code == 0
     assert same(folder, tmp_path / "alone")
     assert result(folder)["config_hash"] == result(tmp_path / "alone")["config_hash"]

@@ -108,9 +108,9 @@ def test_a_run_can_be_read_back_offline(trained: Recorded) -> None:
 
 def test_the_default_page_is_readable(trained: Recorded) -> None:
     assert (trained.run["display_name"], trained.run["job_type"]) == ("run", "train")
-    assert trained.run["tags"] == ["a", "probing", "mine"]
+    assert trained.run["tags"] == ["a", "climbing", "mine"]
     config = trained.run["config"]["update"]
-    assert (config["setting"], config["regret"], config["seed"]) == ("a", "probing", 0)
+    assert (config["setting"], config["regret"], config["seed"]) == ("a", "climbing", 0)
     assert config["cfg"]["dual"]["rate"] == 0.1
     axes = {metric.get("name", metric.get("glob_name")): metric for metric in trained.every("metric")}
     assert axes["*"]["step_metric"] == "iteration"

@@ -132,7 +132,8 @@ class Compiled(Prepared):
             warnings.simplefilter("ignore")
             options = {"cpp_wrapper": inputs[0].device.type == "cpu"}
             with torch.no_grad():  # the graph has the derivatives; autograd around it is a tenth of a step at (a)
-                return torch.no_grad()(torch._inductor.compile(graph, [*inputs], options=options))
+                code: Callable[..., Any] = torch._inductor.compile(graph, [*inputs], options=options)
+        return torch.no_grad()(code)
 
 
 class CudaGraph(Prepared):
