@@ -85,17 +85,18 @@ def test_seeds_are_one_row_with_the_error_over_seeds(tmp_path: Path, capsys: pyt
     assert [float(row["regret"]) for row in published] == [0.0004, 0.00077]
 
 
-def test_speed_up_is_over_standard_on_the_same_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for mode, seconds, engine in (
-        ("local", 2e-3, "compiled"),
-        ("standard", 2e-2, "compiled"),
-        ("multiscale", 1, "eager"),
+def test_speed_up_is_over_standard_executed_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for mode, seconds, engine, commit in (
+        ("local", 2e-3, "compiled", "one"),
+        ("standard", 2e-2, "compiled", "one"),
+        ("multiscale", 1, "eager", "one"),
+        ("refined", 1, "compiled", "another"),
     ):
-        content = write(tmp_path / mode, mode)
+        content = write(tmp_path / mode, mode) | {"commit": commit}
         content["train"] |= {"seconds_per_iteration": seconds, "engine": engine}
         (tmp_path / mode / "result.json").write_text(json.dumps(content))
     report.main([str(tmp_path), "--format", "csv"])
-    assert [row["speed_up"] for row in cells(capsys.readouterr().out)[:3]] == ["10", "", "1"]
+    assert [row["speed_up"] for row in cells(capsys.readouterr().out)[:4]] == ["10", "", "", "1"]
 
 
 def test_what_is_no_result_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,8 @@ class Row:
         """What must agree for two times to be compared."""
         train = self.first.get("train") or {}
         known = (train.get(key) for key in ("engine", "threads", "population"))
-        return self.first.get("mechanism"), *known, train.get("devices", 1)
+        commits = tuple(sorted({str(card.content.get("commit")) for card in self.cards}))
+        return self.first.get("mechanism"), *known, train.get("devices", 1), commits
 
     @property
     def ceiling(self) -> tuple[float, str] | None:
