@@ -100,9 +100,9 @@ def heading(rows: Sequence[Row]) -> list[str]:
         "are lower bounds, too. Compare revenue at equal regret only.",
         "p95 and max are over profiles and bidders (and seeds). ± is one standard error; over seeds it is the spread "
         "of their audits, which share profiles where they share audit.seed. Speed-up is over `standard`, in seconds an "
-        "iteration, where both ran at the same commit with the same engine, threads and population. The best truthful "
-        "auction earns exactly this, or at least what a known one earns (≥; `python baselines.py`) and at most an "
-        "upper bound (≤; `python bounds.py`, docs/bounds.md), each with 99 % confidence.",
+        "iteration, where both ran at the same commit with the same engine, threads and population, whatever else the "
+        "machine did. The best truthful auction earns exactly this, or at least what a known one earns (≥; `python "
+        "baselines.py`) and at most an upper bound (≤; `python bounds.py`, docs/bounds.md), each with 99 % confidence.",
         *(f"{tier} at {', '.join(sorted(at))}: {search}." for (tier, search), at in sorted(searches.items())),
     ]
 
