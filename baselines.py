@@ -1,7 +1,7 @@
 """Everything that is known of a setting: the optimum or a bound, every classical auction, and given runs.
 
 python baselines.py setting=a                                writes results/baselines/a.json, too
-python baselines.py setting=a runs=[outputs/a_climbing]       a trained auction beside them
+python baselines.py setting=a runs=[outputs/a_climbing]      a trained auction beside them
 python baselines.py setting=b mechanisms=[vcg,ama]           some of them
 """
 

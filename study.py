@@ -1,8 +1,8 @@
 """Search hyper-parameters for two objectives at once: more revenue, and less regret under an audit.
 
-python study.py study=climbing                       a study by name; again: goes on with it, then shows the front
+python study.py study=climbing                      a study by name; again: goes on with it, then shows the front
 python study.py study=climbing study.trials=60 study.workers=2
-python study.py study=climbing setting=b             any other override is for every trial
+python study.py study=climbing setting=b            any other override is for every trial
 python study.py study=climbing 'rmax.end=tag(log,interval(1e-4,1e-3))' depth=2,3   ... or another range
 python evaluate.py run=[<folders of the front>]     what was chosen, on fresh profiles
 """

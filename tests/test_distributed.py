@@ -26,8 +26,11 @@ LEFT_OUT = ("mixture", "misreporter", "none")
 LAGRANGIAN = ("dual=augmented_lagrangian", "dual.update_every=2")
 CASES: dict[str, tuple[str, ...]] = {
     **{path.stem: (f"regret={path.stem}",) for path in sorted((CONF / "regret").glob("*.yaml"))},
-    **{f"{name}, lagrangian": (f"regret={name}", *LAGRANGIAN) for name in ("probing", "standard", "local_persistent")},
-    "a menu": ("setting=d", "regret=probing"),
+    **{
+        f"{name}, lagrangian": (f"regret={name}", *LAGRANGIAN)
+        for name in ("climbing", "probing", "standard", "local_persistent")
+    },
+    "a menu": ("setting=d", "regret=climbing"),
     "clipped": ("trainer.clip_norm=1e-2",),
     "constrained": ("constraint=[total_variation,quota]", "constraint.quota.least=0.4"),
     "calibrated": ("rmax=calibrated", "rmax.every=0.5", "rmax.samples=8"),

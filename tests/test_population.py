@@ -72,7 +72,7 @@ def test_members_equal_their_twins(mode: str, clip_norm: float | None) -> None:
 SHARED = sorted({path.stem for path in (CONF / "regret").glob("*.yaml")} - {"misreporter", "none"})
 
 
-@pytest.mark.parametrize(("mode", "n_bidders"), [*((mode, 2) for mode in SHARED), ("probing", 1)])
+@pytest.mark.parametrize(("mode", "n_bidders"), [*((mode, 2) for mode in SHARED), ("probing", 1), ("climbing", 1)])
 def test_every_mode_can_be_shared_by_a_population(mode: str, n_bidders: int) -> None:
     def alone(seed: int) -> AuctionModule:
         setting = UniformBox(n_bidders, 2, 0.0, 1.0, "additive")

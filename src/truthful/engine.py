@@ -275,8 +275,8 @@ def _small_products(left: Tensor, right: Tensor) -> Any:
 
 
 def _narrow_product(left: Tensor, right: Tensor) -> Any:
-    """With few columns the transposed product, which the library computes up to four times as fast."""
-    if right.shape[-1] > _SMALL or left.shape[0] <= _SMALL:
+    """With few columns the transposed product, which the CPU's library computes up to four times as fast."""
+    if right.shape[-1] > _SMALL or left.shape[0] <= _SMALL or left.device.type != "cpu":
         return NotImplemented
     return (right.mT @ left.mT).mT
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -66,11 +68,15 @@ class ClimbingRegret(RegretMode):
         self.follows = sample is not None
         self.kept = None if sample is None else setting.reports(sample).clone()
         self.direction = None if self.kept is None else torch.zeros_like(self.kept)
+        if sample is None:
+            warnings.warn(
+                "regret=climbing keeps no misreports where every batch is new: data=fixed has more", stacklevel=2
+            )
 
     def begin(
         self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
-        """What is kept; what another profile reports; four numbers in (0, 1) for each try; types for the menu."""
+        """What is kept; what another profile reports; four numbers in [0, 1) for each try; types for the menu."""
         values = setting.reports(values)
         stored = () if self.kept is None or self.direction is None else ((self.kept[rows], self.direction[rows]),)
         another = values[torch.randperm(len(values), generator=generator).to(values.device)]

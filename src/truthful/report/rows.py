@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -13,6 +14,7 @@ from truthful.ceilings import KnownAuction
 from truthful.report.cards import Card
 from truthful.report.choices import Facts, assignments, differing, facts, position, typed
 from truthful.results import method_name
+from truthful.sweeps import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,17 @@ class Row:
         return fmean(one["violation"] for one in known), all(one["met"] for one in known)
 
     @property
+    def sweep(self) -> Path | None:
+        """The folder of the sweep that all of its runs are of, if they are."""
+        folders = {card.path.parent.parent for card in self.cards}
+        return folders.pop() if len(folders) == 1 and all((one / MANIFEST).exists() for one in folders) else None
+
+    @property
     def execution(self) -> tuple[Any, ...]:
         """What must agree for two times to be compared."""
         train = self.first.get("train") or {}
         known = (train.get(key) for key in ("engine", "threads", "population"))
-        commits = tuple(sorted({str(card.content.get("commit")) for card in self.cards}))
-        return self.first.get("mechanism"), *known, train.get("devices", 1), commits
+        return self.first.get("mechanism"), *known, train.get("devices", 1), self.sweep
 
     @property
     def ceiling(self) -> tuple[float, str] | None:

@@ -87,11 +87,14 @@ def results_table(rows: Sequence[Row], wanted: Collection[str] = ()) -> Table:
     before = {name: COLUMNS[name] for name in ("setting", "method")}
     columns = before | {column: column.replace("_", " ") for column in chosen} | COLUMNS
     columns |= {f"{name}_violation": f"{name} violation".replace("_", " ") for name in _constraints(rows)}
-    return Table(heading(rows) if rows else [NO_RESULTS], columns, cells)
+    timed = any("speed_up" in cell and cell["speed_up"][0] is not None for cell in cells)
+    if not timed:
+        columns["speed_up"] = ""
+    return Table(list(filter(None, heading(rows, timed))) if rows else [NO_RESULTS], columns, cells)
 
 
-def heading(rows: Sequence[Row]) -> list[str]:
-    """What must be known to read the numbers."""
+def heading(rows: Sequence[Row], timed: bool) -> list[str]:
+    """What must be known to read the numbers; `timed`: there are speed-ups among them."""
     searches: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         searches.setdefault((row.audit[0], row.first["audit"].get("search", "?")), set()).add(row.first["setting"])
@@ -99,10 +102,11 @@ def heading(rows: Sequence[Row]) -> list[str]:
         "Regret is the mean over bidders and a lower bound, found by the search that its row names; published regrets "
         "are lower bounds, too. Compare revenue at equal regret only.",
         "p95 and max are over profiles and bidders (and seeds). ± is one standard error; over seeds it is the spread "
-        "of their audits, which share profiles where they share audit.seed. Speed-up is over `standard`, in seconds an "
-        "iteration, where both ran at the same commit with the same engine, threads and population, whatever else the "
-        "machine did. The best truthful auction earns exactly this, or at least what a known one earns (≥; `python "
-        "baselines.py`) and at most an upper bound (≤; `python bounds.py`, docs/bounds.md), each with 99 % confidence.",
+        "of their audits, which share profiles where they share audit.seed. The best truthful auction earns "
+        "exactly this, or at least what a known one earns (≥; `python baselines.py`) and at most an upper bound (≤; "
+        "`python bounds.py`, docs/bounds.md), each with 99 % confidence.",
+        "Speed-up is over `standard`, in seconds an iteration, where both are of one sweep and ran with the same "
+        "engine, threads and population." * timed,
         *(f"{tier} at {', '.join(sorted(at))}: {search}." for (tier, search), at in sorted(searches.items())),
     ]
 
@@ -196,7 +200,11 @@ def _standard(same_setting: Sequence[Row]) -> dict[tuple[Any, ...], float]:
     """Seconds an iteration of `standard`, by how it was executed."""
     seconds: dict[tuple[Any, ...], list[float]] = {}
     for row in same_setting:
-        if row.first.get("regret_mode") == "standard" and (known := row.training("seconds_per_iteration")):
+        if (
+            row.sweep
+            and row.first.get("regret_mode") == "standard"
+            and (known := row.training("seconds_per_iteration"))
+        ):
             seconds.setdefault(row.execution, []).append(known)
     return {execution: fmean(several) for execution, several in seconds.items()}
 
