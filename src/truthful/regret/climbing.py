@@ -57,7 +57,7 @@ class ClimbingRegret(RegretMode):
         self.tries = whole("regret.tries", tries, 1)
         self.reach, self.power = positive("regret.reach", reach), positive("regret.power", power)
         self.assume_sufficient = assume_sufficient
-        self.evaluations = 1 + tries // 3
+        self.evaluations = 1 + (1 + tries) // 3
         self.register_buffer("kept", None)
         self.register_buffer("direction", None)
 
