@@ -99,9 +99,12 @@ def test_speed_up_is_over_standard_in_the_same_sweep(tmp_path: Path, capsys: pyt
     assert {row["speed_up"] for row in cells(capsys.readouterr().out)} == {""}
     report.main([str(tmp_path)])
     assert "peed-up" not in capsys.readouterr().out
+    member = write(tmp_path / "sweep" / "population" / "seed_1", "refined")
+    member["train"] |= {"seconds_per_iteration": 4e-3, "engine": "compiled"}
+    (tmp_path / "sweep" / "population" / "seed_1" / "result.json").write_text(json.dumps(member))
     (tmp_path / "sweep" / "manifest.json").write_text("{}")
     report.main([str(tmp_path), "--format", "csv"])
-    assert [row["speed_up"] for row in cells(capsys.readouterr().out)[:3]] == ["10", "", "1"]
+    assert [row["speed_up"] for row in cells(capsys.readouterr().out)[:4]] == ["10", "", "5", "1"]
     report.main([str(tmp_path), "--format", "markdown"])
     assert "| speed-up |" in capsys.readouterr().out
 

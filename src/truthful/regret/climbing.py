@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,7 @@ from truthful.errors import whole
 from truthful.mechanisms.base import Mechanism
 from truthful.regret.ascent import frozen, gradient_at_truth, points_out
 from truthful.regret.base import Begun, RegretMode, Run, check_sufficiency, directly
-from truthful.regret.probing import best_of, menu_of, normalised
+from truthful.regret.probing import best_of, menu_of, normalised, tilt, warn_that_nothing_is_kept
 from truthful.regret.steps import positive
 from truthful.settings.base import Setting
 from truthful.shapes import Float
@@ -28,8 +26,7 @@ class ClimbingRegret(RegretMode):
       - a sixth, the kept misreport with one item, or a budget, at one of its bounds;
       - a sixth, a point along the slope at the truth, by the same law;
       - a twelfth, what another profile of the batch reports;
-      - a twelfth, every item raised, or every item shaded, by the share 1 - s^3 of the way to the bound: no type that
-        is ever drawn is near the corners of a box of many items, and a network may do anything there.
+      - a twelfth, every item raised, or every item shaded (`tilt`).
     - With one bidder, the best of what other types get (`menu_of`).
 
     All are scored by one evaluation, forwards only. The best is then evaluated anyway, with derivatives, by the
@@ -69,16 +66,14 @@ class ClimbingRegret(RegretMode):
         self.kept = None if sample is None else setting.reports(sample).clone()
         self.direction = None if self.kept is None else torch.zeros_like(self.kept)
         if sample is None:
-            warnings.warn(
-                "regret=climbing keeps no misreports where every batch is new: data=fixed has more", stacklevel=2
-            )
+            warn_that_nothing_is_kept("climbing")
 
     def begin(
         self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
     ) -> Begun:
         """What is kept; what another profile reports; four numbers in [0, 1) for each try; types for the menu."""
         values = setting.reports(values)
-        stored = () if self.kept is None or self.direction is None else ((self.kept[rows], self.direction[rows]),)
+        stored = () if self.kept is None or self.direction is None else (self.kept[rows], self.direction[rows])
         another = values[torch.randperm(len(values), generator=generator).to(values.device)]
         drawn = torch.rand((*values.shape[:-1], 4 * self.tries), generator=generator, dtype=values.dtype)
         return stored, another, drawn.to(values.device), menu_of(setting, values, generator)
@@ -107,7 +102,7 @@ class ClimbingRegret(RegretMode):
         stored, another, drawn, _ = begun
         low, high = setting.bounds(values)
         truth = setting.reports(values)
-        kept, direction = stored[0] if stored else (truth, torch.zeros_like(truth))
+        kept, direction = stored or (truth, torch.zeros_like(truth))
         gains = direction.any(-1, keepdim=True)
         start, way = torch.where(gains, kept, truth), torch.where(gains, direction, slope)
         found = [kept] if stored else []
@@ -116,7 +111,7 @@ class ClimbingRegret(RegretMode):
             kind, length = (k + share) / self.tries, self.reach * s.pow(self.power)
             bound = torch.where(side < 0.5, low, high)
             item = torch.arange(truth.shape[-1], device=truth.device) == (which * truth.shape[-1]).floor()
-            report = truth + (1 - s.pow(3)) * (bound - truth)
+            report = tilt(truth, bound, s)
             report = torch.where(kind < 11 / 12, another, report)
             report = torch.where(kind < 10 / 12, truth + length * slope * (high - low), report)
             report = torch.where(kind < 8 / 12, torch.where(item, bound, kept), report)

@@ -80,9 +80,7 @@ class ProbingRegret(RegretMode):
         self.kept = None if sample is None else setting.reports(sample).clone()
         self.follows = sample is not None
         if sample is None:
-            warnings.warn(
-                "regret=probing keeps no misreports where every batch is new: data=fixed has more", stacklevel=2
-            )
+            warn_that_nothing_is_kept("probing")
 
     def begin(
         self, setting: Setting, values: Float[Tensor, "b n c"], rows: slice | None, generator: torch.Generator
@@ -184,7 +182,19 @@ def tilted(setting: Setting, values: Float[Tensor, "b n c"], generator: torch.Ge
     low, high = setting.bounds(values)
     up, s = torch.rand((2, *values.shape[:-1], 1), generator=generator, dtype=values.dtype).to(values.device)
     bound = torch.where(up < 0.5, low, high)
-    return setting.project(values + (1 - s.pow(3)) * (bound - values))
+    return setting.project(tilt(values, bound, s))
+
+
+def tilt(
+    values: Float[Tensor, "*b n r"], bound: Float[Tensor, "*b n r"], s: Float[Tensor, "*b n 1"]
+) -> Float[Tensor, "*b n r"]:
+    """All items moved by the share 1 - s^3 of the way to a corner, near which no type of many items is ever drawn."""
+    return values + (1 - s.pow(3)) * (bound - values)
+
+
+def warn_that_nothing_is_kept(mode: str) -> None:
+    """Say what a mode that keeps misreports lacks without a fixed sample."""
+    warnings.warn(f"regret={mode} keeps no misreports where every batch is new: data=fixed has more", stacklevel=3)
 
 
 def normalised(slope: Float[Tensor, "*b n r"]) -> Float[Tensor, "*b n r"]:

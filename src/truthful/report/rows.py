@@ -94,11 +94,11 @@ class Row:
             return None
         return fmean(one["violation"] for one in known), all(one["met"] for one in known)
 
-    @property
+    @cached_property
     def sweep(self) -> Path | None:
-        """The folder of the sweep that all of its runs are of, if they are."""
-        folders = {card.path.parent.parent for card in self.cards}
-        return folders.pop() if len(folders) == 1 and all((one / MANIFEST).exists() for one in folders) else None
+        """The folder of the sweep that all of its runs are of, or None."""
+        folders = {next((one for one in card.path.parents if (one / MANIFEST).exists()), None) for card in self.cards}
+        return folders.pop() if len(folders) == 1 else None
 
     @property
     def execution(self) -> tuple[Any, ...]:

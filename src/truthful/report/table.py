@@ -87,10 +87,10 @@ def results_table(rows: Sequence[Row], wanted: Collection[str] = ()) -> Table:
     before = {name: COLUMNS[name] for name in ("setting", "method")}
     columns = before | {column: column.replace("_", " ") for column in chosen} | COLUMNS
     columns |= {f"{name}_violation": f"{name} violation".replace("_", " ") for name in _constraints(rows)}
-    timed = any("speed_up" in cell and cell["speed_up"][0] is not None for cell in cells)
+    timed = any(cell.get("speed_up", (None, ""))[0] is not None for cell in cells)
     if not timed:
         columns["speed_up"] = ""
-    return Table(list(filter(None, heading(rows, timed))) if rows else [NO_RESULTS], columns, cells)
+    return Table(heading(rows, timed) if rows else [NO_RESULTS], columns, cells)
 
 
 def heading(rows: Sequence[Row], timed: bool) -> list[str]:
@@ -98,6 +98,10 @@ def heading(rows: Sequence[Row], timed: bool) -> list[str]:
     searches: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         searches.setdefault((row.audit[0], row.first["audit"].get("search", "?")), set()).add(row.first["setting"])
+    speed_up = (
+        "Speed-up is over `standard`, in seconds an iteration, where both are of one sweep and ran with the same "
+        "engine, threads and population."
+    )
     return [
         "Regret is the mean over bidders and a lower bound, found by the search that its row names; published regrets "
         "are lower bounds, too. Compare revenue at equal regret only.",
@@ -105,8 +109,7 @@ def heading(rows: Sequence[Row], timed: bool) -> list[str]:
         "of their audits, which share profiles where they share audit.seed. The best truthful auction earns "
         "exactly this, or at least what a known one earns (≥; `python baselines.py`) and at most an upper bound (≤; "
         "`python bounds.py`, docs/bounds.md), each with 99 % confidence.",
-        "Speed-up is over `standard`, in seconds an iteration, where both are of one sweep and ran with the same "
-        "engine, threads and population." * timed,
+        *([speed_up] if timed else []),
         *(f"{tier} at {', '.join(sorted(at))}: {search}." for (tier, search), at in sorted(searches.items())),
     ]
 
