@@ -186,3 +186,18 @@ def test_a_journal_hands_back_what_was_done(tmp_path) -> None:
     assert Journal(path, "x").part("a", fail)[0].tolist() == [1, 1]
     with pytest.raises(AssertionError):
         Journal(path, "of another audit").part("a", fail)
+
+
+def test_the_comparison_of_seeds_is_kept_and_in_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "DISAGREEMENT", 0.0)  # so that there is something to compare
+    setting = UniformBox(2, 2, 0.0, 1.0, "additive")
+    values = setting.sample(30, torch.Generator().manual_seed(0))
+    kept, shares = Journal(None, ""), []
+    arguments = (network(setting, scale=3.0), setting, STRONG, values, [5, 6, 3], kept)
+    first = find_misreports(*arguments, lambda _, share: shares.append(share))
+    assert "compare 0" in kept._parts
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0 > shares[-2]
+    again = find_misreports(*arguments, lambda *_: None)
+    assert torch.equal(again.misreport, first.misreport)
+    assert again.forward_passes == first.forward_passes

@@ -32,7 +32,7 @@ FEW = 8
 
 Progress = Callable[[str, float], None]
 """Told what is being done (`attack`, `certificate`, `all values`, `small lies`), and which share of it is done."""
-WEIGHTS = {"truth": 1, "search": 12, "pool": 4, "refine": 2, "many": 1}
+WEIGHTS = {"truth": 1, "search": 12, "pool": 4, "refine": 2, "compare": 4, "many": 1}
 """Rough costs of the stages, by the first word of their names, for the share that is done."""
 
 
@@ -140,9 +140,11 @@ class _Hunt:
         attack: Portfolio | ManyStarts,
     ) -> None:
         self.shape, self.journal, self.progress = setting.reports(values).shape, journal, progress
-        by_seed = attack.seeds * (WEIGHTS["search"] + WEIGHTS["pool"]) if isinstance(attack, Portfolio) else 0
-        self.work = WEIGHTS["truth"] + by_seed + WEIGHTS["refine"] if by_seed else WEIGHTS["many"]
-        self.done = 0.0
+        self.work, self.done = WEIGHTS["many"], 0.0
+        if isinstance(attack, Portfolio):
+            by_seed = attack.seeds * (WEIGHTS["search"] + WEIGHTS["pool"])
+            compared = WEIGHTS["compare"] if attack.seeds > 1 else 0
+            self.work = WEIGHTS["truth"] + by_seed + WEIGHTS["refine"] + compared
         bidder = torch.arange(setting.n_bidders, device=values.device).repeat(len(values))
         profiles = values.repeat_interleave(setting.n_bidders, 0)
         quick = copy.deepcopy(mechanism).float().surrogate().requires_grad_(False)
@@ -161,15 +163,16 @@ class _Hunt:
         *points: Points,
         exactly: bool = False,
         chunk: int | None = None,
+        among: Int[Tensor, "r"] | None = None,
     ) -> list[Points]:
-        """Do `task` with every chunk of the instances, and of `points`, which have one report an instance."""
+        """Do `task` with every chunk of the instances (or `among` them), and of `points`, one report an instance."""
         instances = self.exact if exactly else self.quick
         chunk = CHUNK if chunk is None else chunk
+        among = instances.everyone if among is None else among
         done = []
-        for start in range(0, len(instances), chunk):
-            rows = slice(start, start + chunk)
+        for start, rows in zip(range(0, len(among), chunk), among.split(chunk), strict=True):
 
-            def compute(rows: slice = rows) -> list[Tensor]:
+            def compute(rows: Tensor = rows) -> list[Tensor]:
                 part = instances.part(rows)
                 found = task(part, *(one.part(rows) for one in points))
                 return [torch.tensor([part.cost, part.broken]), *(tensor for one in found for tensor in one.found)]
@@ -177,11 +180,10 @@ class _Hunt:
             spent, *tensors = self.journal.part(f"{name} {start}", compute)
             self.cost, self.broken = self.cost + int(spent[0]), self.broken + int(spent[1])
             done.append(tensors)
-            share = min(chunk, len(instances) - start) / len(instances)
-            self.done += WEIGHTS.get(name.split()[0], 0) * share
+            self.done += WEIGHTS.get(name.split()[0], 0) * len(rows) / len(instances)
             self.progress("attack", self.done / self.work)
         whole = [torch.cat(parts) for parts in zip(*done, strict=True)]
-        return [Points(instances.everyone, *whole[k : k + 3]) for k in range(0, len(whole), 3)]
+        return [Points(instances.everyone[: len(among)], *whole[k : k + 3]) for k in range(0, len(whole), 3)]
 
     def best(self, *found: Points) -> Points:
         """The best of several reports an instance."""
@@ -207,15 +209,17 @@ class _Hunt:
         """
         gap, noticeable = (by_seed[0].utility - by_seed[1].utility).abs().double(), DISAGREEMENT * self.exact.scale
         unsettled = (gap > noticeable) & (best.utility - exact.utility > noticeable / 2)
-        for rows in unsettled.nonzero().squeeze(1).split(CHUNK):
-            if not len(rows):
-                break
-            part = self.exact.part(rows)
-            one, other = (polish(part, scored(part, found.part(rows)), attack, seed)[1] for found in by_seed)
+        rows = unsettled.nonzero().squeeze(1)
+        if len(rows):
+
+            def refined(part: Instances, *found: Points) -> list[Points]:
+                return [polish(part, scored(part, old), attack, seed)[1] for old in found]
+
+            one, other = self.each("compare", refined, *by_seed, exactly=True, among=rows)
             gap[rows] = (one.utility - other.utility).abs()
-            better = best_of(len(part), join(best.part(rows), one, other))
+            better = best_of(len(rows), join(best.part(rows), one, other))
             best.report[rows], best.utility[rows], best.member[rows] = better.found
-            self.cost += part.cost
+        self.progress("attack", 1.0)
         return gap, best
 
     def probe(self, attack: Portfolio, seed: int, best: Points) -> float | None:
