@@ -30,6 +30,7 @@ from truthful.app import (
     check_split,
     current_choices,
     describe_choices,
+    device_for,
     multirun_name,
     pin_data,
     plain,
@@ -102,6 +103,7 @@ def evaluate(composed: DictConfig) -> None:
 
     from truthful.auditing import check_audit
 
+    device_for(config, "trainer")
     seed = config["audit"]["seed"]
     try:
         check_audit(**{**config["audit"], "seed": 0 if seed is None else seed})
@@ -146,7 +148,8 @@ def open_source(config: dict[str, Any], run: str | None) -> Source:
     else:
         if chosen.get("setting") is None:
             raise UserError("mechanism=<name> needs a setting=<name>, too")
-        path, checkpoint, elsewhere, evaluated, choices = None, None, False, dict(config), chosen
+        path, checkpoint, elsewhere, choices = None, None, False, chosen
+        evaluated = {key: entry for key, entry in config.items() if key != "trainer"}
         pin_data(evaluated["setting"])
         setting = build(evaluated, "setting")
         mechanism, constraints = build_mechanism(evaluated, setting), {}
@@ -192,6 +195,8 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
     if checkpoint is None:
         result["fitted"] = source.mechanism.fitted
     loggers = build_loggers(config, source, result, folder)
+    for part in (source.mechanism, *source.constraints.values()):
+        part.to(device_for(config, "trainer"))
     with logging.recorded(loggers):
         with show_audit_progress(console) as progress:
             try:

@@ -35,6 +35,7 @@ from truthful.app import (
     build_mechanism,
     check_keys,
     describe_choices,
+    device_for,
     multirun_name,
     open_run,
     run_script,
@@ -224,11 +225,10 @@ def set_engine(module: TrainingLoop, config: dict[str, Any], saved: dict[str, An
 
     from truthful.engine import ENGINES
 
-    gpu = config["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available()
     if saved is None:
-        device = torch.device("cuda" if gpu else "cpu")
+        seconds = module.eager_seconds / config["trainer"]["devices"]
         with shown_warnings(console):
-            module.engine = build(config, "engine").resolve(device, module.eager_seconds / config["trainer"]["devices"])
+            module.engine = build(config, "engine").resolve(device_for(config, "trainer"), seconds)
     else:
         module.engine = ENGINES[saved["name"]]()
         torch.set_num_threads(saved["threads"])
@@ -294,28 +294,24 @@ def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash, "origin": origin}
     progress = [ShowProgress(console, audits)] if options["progress"] else []
     callbacks = [LogMetrics(), audits, *progress, Checkpoints(run.folder, options["checkpoint_every"], identity)]
-    return bare_trainer(options["accelerator"], together(options["devices"]), callbacks)
+    return bare_trainer(device_for(run.config, "trainer").type, together(options["devices"]), callbacks)
 
 
 def bare_trainer(accelerator: str, processes: dict[str, Any], callbacks: list[Callback]) -> Trainer:
     """Lightning's Trainer with nothing but these callbacks."""
     import lightning
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     quieten_lightning()
-    try:
-        return lightning.Trainer(
-            accelerator=accelerator,
-            **processes,
-            max_epochs=-1,
-            logger=False,
-            callbacks=callbacks,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-    except (MisconfigurationException, ValueError) as error:
-        raise UserError(f"trainer.accelerator={accelerator}: {error}") from error
+    return lightning.Trainer(
+        accelerator=accelerator,
+        **processes,
+        max_epochs=-1,
+        logger=False,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 def fit(run: Run, module: TrainingLoop, trainer: Trainer, console: Console, resume: bool) -> None:
@@ -373,6 +369,7 @@ def finish(
     from truthful.console import show_audit_progress, show_result
 
     bound = find_bound(BOUNDS, run.config["setting"])
+    module.to(device_for(run.config, "trainer"))  # Lightning has put it on the CPU
     with show_audit_progress(console) as progress:
         report = audit(
             module.mechanism,
@@ -382,13 +379,15 @@ def finish(
             journal=run.folder / JOURNAL,
             progress=progress,
         )
+    violations = audit_constraints(module.mechanism, module.constraints, report.instances.values)
+    module.cpu()
     train, audited = train_summary(checkpoint), report.as_dict()
     result |= {
         "train": train,
         "audit": audited,
         "exploitation": exploitation(report.regret_sum, train["regret_sum"]),
         "budget": budget_summary(audited_budget(run.config), audited),
-        "constraints": audit_constraints(module.mechanism, module.constraints, report.instances.values),
+        "constraints": violations,
         "optimal_revenue": module.setting.optimal_revenue,
         "bound": bound,
         "observed": module.setting.observed,

@@ -248,7 +248,7 @@ MISTAKES = [
     ("hydra.run.dir=occupied/run", "cannot write to 'occupied/run'"),
     ("logger.wandb.mode=online", "logger.wandb.mode=online needs a W&B key and none was found"),
     ("logger.wandb.mode=sometimes", "logger.wandb.mode must be auto, online or offline"),
-    ("trainer.accelerator=abacus", "trainer.accelerator=abacus"),
+    ("trainer.accelerator=abacus", "trainer.accelerator must be cpu, gpu or auto, got 'abacus'"),
     ("mechanism.reserve=null mechanism=first_price", "mechanism.reserve must be a number, got None"),
     ("dual=null", "dual cannot be null; options: augmented_lagrangian, budget"),
     ("+trainer.foo=1", "there is no trainer.foo"),

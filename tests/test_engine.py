@@ -37,6 +37,7 @@ MODES = {
     "local_persistent": lambda: SearchedRegret(GradientAscent(1, AdamStep(0.05)), TruthfulStart(), True, True, False),
     "standard": lambda: SearchedRegret(GradientAscent(4, AdamStep(0.1)), RandomStart(), True, False, False),
 }
+MODE_NAMES = sorted({path.stem for path in (CONF / "regret").glob("*.yaml")} - {"none"})
 
 
 def trained(engine: Engine, mode: str, **changes: Any) -> AuctionModule:
@@ -58,7 +59,7 @@ class Traced(Compiled):
         return graph
 
 
-@pytest.mark.parametrize("mode", sorted({path.stem for path in (CONF / "regret").glob("*.yaml")} - {"none"}))
+@pytest.mark.parametrize("mode", MODE_NAMES)
 def test_every_mode_can_be_compiled_and_handed_over(mode: str) -> None:
     """Half-way a curriculum changes over, in the middle of a logging interval."""
     runs = []
@@ -72,6 +73,35 @@ def test_every_mode_can_be_compiled_and_handed_over(mode: str) -> None:
     assert float(eager["history"][7, 1]) > 0
     for name, state in eager.items():
         assert torch.allclose(state, traced[name], rtol=0, atol=1e-9), name
+
+
+class OnDevice(Traced):
+    """Notes what a traced function computes on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations, self.on_host = 0, set[str]()
+
+    def compile(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+        interpreter = torch.fx.Interpreter(graph, garbage_collect_values=False)
+        interpreter.run(*inputs)
+        self.operations += len(interpreter.env)
+        for node, computed in interpreter.env.items():
+            leaves = torch.utils._pytree.tree_leaves(computed)
+            if any(isinstance(leaf, torch.Tensor) and leaf.device.type == "cpu" for leaf in leaves):
+                self.on_host.add(node.name)
+        return graph
+
+
+@pytest.mark.parametrize("mode", MODE_NAMES)
+def test_nothing_waits_for_the_device(mode: str) -> None:
+    """On the device without memory every tensor that an iteration makes on the host shows."""
+    module = make(8, regret=regret_mode(mode)).to("meta")
+    module.optimizer.param_groups[0]["params"] = list(module.mechanism.parameters())  # new ones, only on this device
+    module.engine = engine = OnDevice()
+    module.prepare()
+    assert engine.operations > 300
+    assert not engine.on_host
 
 
 def test_an_engine_that_fails_at_a_handover_is_replaced_there() -> None:

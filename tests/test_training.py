@@ -45,9 +45,10 @@ def make(iterations: int, **changes: Any) -> AuctionModule:
     return AuctionModule(**{**arguments, **changes}, iterations=iterations)
 
 
-def fit(module: AuctionModule) -> AuctionModule:
+def fit(module: AuctionModule, accelerator: str = "cpu") -> AuctionModule:
     lightning.Trainer(
-        accelerator="cpu",
+        accelerator=accelerator,
+        devices=1,
         max_epochs=-1,
         logger=False,
         enable_checkpointing=False,

@@ -109,6 +109,8 @@ class Compiled(Prepared):
     def make(self, call: Callable[..., Any], module: nn.Module, tensors: list[Tensor]) -> Callable[[list[Tensor]], Any]:
         """Trace and compile."""
         names, own = zip(*module_tensors(module).items(), strict=True)
+        clones = [tensor.detach().clone() for tensor in (*own, *tensors)]
+        call(clones[len(own) :], dict(zip(names, clones, strict=False)))  # what is kept from a first call on is no part
         structure: list[Any] = []
 
         def flat(*inputs: Tensor) -> list[Tensor]:
@@ -119,7 +121,7 @@ class Compiled(Prepared):
             return outputs
 
         inputs = [*own, *tensors]
-        graph = make_fx(flat, decomposition_table=_CHEAPER)(*(tensor.detach().clone() for tensor in inputs))
+        graph = make_fx(flat, decomposition_table=_CHEAPER)(*clones)
         shapes = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)  # without it, nothing is cached
         for node, tensor in zip(graph.graph.find_nodes(op="placeholder"), inputs, strict=True):
             node.meta = {"val": shapes.from_tensor(tensor)}

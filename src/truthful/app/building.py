@@ -12,6 +12,8 @@ from truthful.errors import UserError, nearest
 from truthful.results import file_digest
 
 if TYPE_CHECKING:
+    import torch
+
     from truthful.constraints import Constraint
     from truthful.mechanisms import Mechanism
     from truthful.settings import Setting
@@ -45,6 +47,18 @@ def build(config: dict[str, Any], name: str, **arguments: Any) -> Any:
     except InstantiationException as error:
         cause = error.__cause__
         raise UserError(str(cause) if isinstance(cause, ValueError) else f"{name}: {cause or error}") from error
+
+
+def device_for(config: dict[str, Any], name: str) -> torch.device:
+    """The device that `<name>.accelerator` asks for; a UserError where it is not there."""
+    import torch
+
+    asked, there = config[name]["accelerator"], torch.cuda.is_available()
+    if asked not in ("cpu", "gpu", "auto"):
+        raise UserError(f"{name}.accelerator must be cpu, gpu or auto, got {asked!r}")
+    if asked == "gpu" and not there:
+        raise UserError(f"{name}.accelerator=gpu: torch {torch.__version__} finds no CUDA device here")
+    return torch.device("cuda" if there and asked != "cpu" else "cpu")
 
 
 def pin_data(*nodes: Any) -> None:

@@ -77,7 +77,7 @@ class QuasiNewton(Search):
             reached, gradient = utility_and_gradient(mechanism, values, start)
         gradient = gradient * (high - low)
         first = FIRST / gradient.abs().amax(-1).clamp_min(1e-30)
-        inverse = first[..., None, None] * torch.eye(start.shape[-1]).to(start)
+        inverse = first[..., None, None] * torch.eye(start.shape[-1], dtype=start.dtype, device=start.device)
         return start.detach(), reached, gradient, inverse, torch.ones_like(reached, dtype=torch.bool)
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ class QuasiNewton(Search):
         free = ~points_out(point, gradient, low, high)
         direction = (inverse @ (gradient * free).unsqueeze(-1)).squeeze(-1) * free
         direction = direction * (LONGEST / direction.abs().amax(-1, keepdim=True).clamp_min(LONGEST))
-        lengths = torch.tensor(STEPS).to(point).view(-1, 1, 1, 1)
+        lengths = point.new_tensor(STEPS).view(-1, 1, 1, 1)
         tried = setting.project(point.unsqueeze(-4) + lengths * (direction * (high - low)).unsqueeze(-4))
         with frozen(mechanism):
             scores = deviation_utility(mechanism, values.unsqueeze(-4), tried)
@@ -129,7 +129,7 @@ def bfgs_update(
     curvature = (step * change).sum(-1)
     size = (change * change).sum(-1)
     usable = better & (curvature > 1e-10 * size.sqrt() * step.norm(dim=-1)) & (curvature > 0)
-    eye = torch.eye(step.shape[-1]).to(step)
+    eye = torch.eye(step.shape[-1], dtype=step.dtype, device=step.device)
     first = (curvature / size.clamp_min(1e-30))[..., None, None] * eye
     base = torch.where(fresh[..., None, None], first, inverse)
     ratio = torch.where(usable, 1 / curvature.clamp_min(1e-30), torch.zeros_like(curvature))[..., None, None]
