@@ -24,6 +24,7 @@ from truthful.engine import (
     _narrow_product,
     _rational_tanh,
     _small_products,
+    check_same,
 )
 from truthful.iteration import FusedAdam, fused
 from truthful.optimizers import Soap, soap_update, turn
@@ -233,6 +234,22 @@ def test_a_compiler_s_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch._inductor, "compile", broken)
     with pytest.raises(EngineFailed, match=r"^OSError: first line$"):
         Compiled().run(lambda module, t: module(t), torch.nn.Linear(2, 2), torch.zeros(1, 2))
+
+
+@needs_compiler
+def test_code_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Triton's did once, for reports that are both chosen in the graph and returned from it."""
+    compiler = torch._inductor.compile
+
+    def miscompiled(*arguments: Any, **options: Any) -> Any:
+        code = compiler(*arguments, **options)
+        return lambda *inputs: [output.flip(0) for output in code(*inputs)]
+
+    monkeypatch.setattr(torch._inductor, "compile", miscompiled)
+    linear, values = torch.nn.Linear(2, 2), torch.rand(30, 2)
+    with pytest.raises(EngineFailed, match=r"computes something else \(tensor 3 of 4\)"):
+        Compiled().run(lambda module, t: module(t), linear, values)
+    check_same([torch.tensor([1.0, 2.0, float("nan")])], [torch.tensor([1.0, 3.0, float("nan")])])  # rounding decided
 
 
 @needs_compiler
