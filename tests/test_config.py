@@ -157,6 +157,7 @@ def test_the_hash_covers_what_can_change_the_numbers() -> None:
     method = method_hash(composed())
     assert method_hash(composed("rmax.end=2e-4", "rmax.start=0.1", "recipe.rmax_end=1e-3", "seed=1")) == method
     assert method_hash(composed("optimizer=adam")) != method
+    assert config_hash(composed("trainer.accelerator=gpu")) == base
     assert config_hash(composed("trainer.clip_norm=1")) == config_hash(composed("trainer.clip_norm=1.0"))
 
 

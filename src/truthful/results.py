@@ -66,6 +66,8 @@ def flatten(config: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
             continue
         if isinstance(entry, dict):
             flat |= flatten(entry, key + ".")
+        elif key == "trainer.accelerator":
+            flat[key] = "cpu"  # hardware is no part of a configuration; the key has been in every hash
         else:
             flat[key] = float(entry) if type(entry) is int else entry  # 1 and 1.0 are the same number
     return flat
