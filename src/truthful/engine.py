@@ -132,7 +132,9 @@ class Compiled(Prepared):
         """The traced graph as code. Raises RuntimeError if the code computes something else."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            options = {"cpp_wrapper": inputs[0].device.type == "cpu"}
+            on_cpu = inputs[0].device.type == "cpu"
+            # elsewhere a buffer must not be used again in place: with it torch 2.11 returned overwritten misreports
+            options = {"cpp_wrapper": on_cpu, "inplace_buffers": on_cpu}
             with torch.no_grad():  # the graph has the derivatives; autograd around it is a tenth of a step at (a)
                 code: Callable[..., Any] = torch._inductor.compile(copy.deepcopy(graph), [*inputs], options=options)
                 right, found = _copies(inputs), _copies(inputs)
@@ -156,28 +158,30 @@ def check_same(found: list[Tensor], right: list[Tensor]) -> None:
 
 
 class CudaGraph(Prepared):
-    """Compiled, then captured: a step is one launch. Not measured yet."""
+    """Compiled, then captured: a step is one launch."""
 
     name = "cuda_graph"
     WARM_UP = 3
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._captured: list[Any] = []
+        """Compiled code, whose constants the graphs read and do not keep."""
+
     def make(self, call: Callable[..., Any], module: nn.Module, tensors: list[Tensor]) -> Callable[[list[Tensor]], Any]:
-        """Compile, warm up on a stream of its own, put the module's tensors back, capture."""
+        """Compile, warm up on a stream of its own, capture, put the module's tensors back, check."""
         own = list(module_tensors(module).values())
         if not torch.cuda.is_available() or own[0].device.type != "cuda":
             raise RuntimeError("there is no CUDA device" if not torch.cuda.is_available() else "the run is on the CPU")
-        inputs = [tensor.clone() for tensor in tensors]
+        inputs, before = _copies(tensors), _copies(own)
         compiled = Compiled().make(call, module, inputs)
-        before = [tensor.detach().clone() for tensor in own]
+        self._captured.append(compiled)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(self.WARM_UP):
                 compiled(inputs)
         torch.cuda.current_stream().wait_stream(stream)
-        with torch.no_grad():
-            for tensor, saved in zip(own, before, strict=True):
-                tensor.copy_(saved)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             outputs = compiled(inputs)
@@ -188,6 +192,19 @@ class CudaGraph(Prepared):
             graph.replay()
             return outputs
 
+        def after(once: Callable[[list[Tensor]], Any]) -> list[Tensor]:
+            found = [leaf for leaf in pytree.tree_leaves(once(tensors)) if isinstance(leaf, Tensor)]
+            kept = _copies([*own, *found])
+            put_back()
+            return kept
+
+        @torch.no_grad()
+        def put_back() -> None:
+            for tensor, saved in zip(own, before, strict=True):
+                tensor.copy_(saved)
+
+        put_back()
+        check_same(after(replay), after(compiled))
         return replay
 
 
