@@ -103,7 +103,7 @@ def evaluate(composed: DictConfig) -> None:
 
     from truthful.auditing import check_audit
 
-    device_for(config, "trainer")
+    device_for(config)
     seed = config["audit"]["seed"]
     try:
         check_audit(**{**config["audit"], "seed": 0 if seed is None else seed})
@@ -196,7 +196,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         result["fitted"] = source.mechanism.fitted
     loggers = build_loggers(config, source, result, folder)
     for part in (source.mechanism, *source.constraints.values()):
-        part.to(device_for(config, "trainer"))
+        part.to(device_for(config))
     with logging.recorded(loggers):
         with show_audit_progress(console) as progress:
             try:

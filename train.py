@@ -220,15 +220,16 @@ def build_population(members: list[Run], console: Console) -> PopulationModule:
 
 
 def set_engine(module: TrainingLoop, config: dict[str, Any], saved: dict[str, Any] | None, console: Console) -> None:
-    """Choose the engine; a run that goes on goes on with the engine and the threads that it began with."""
+    """Choose the engine; a run that goes on on its device goes on with the engine and threads that it began with."""
     import torch
 
     from truthful.engine import ENGINES
 
-    if saved is None:
+    device = device_for(config)
+    if saved is None or saved.get("device", "cpu") != device.type:
         seconds = module.eager_seconds / config["trainer"]["devices"]
         with shown_warnings(console):
-            module.engine = build(config, "engine").resolve(device_for(config, "trainer"), seconds)
+            module.engine = build(config, "engine").resolve(device, seconds)
     else:
         module.engine = ENGINES[saved["name"]]()
         torch.set_num_threads(saved["threads"])
@@ -294,7 +295,7 @@ def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash, "origin": origin}
     progress = [ShowProgress(console, audits)] if options["progress"] else []
     callbacks = [LogMetrics(), audits, *progress, Checkpoints(run.folder, options["checkpoint_every"], identity)]
-    return bare_trainer(device_for(run.config, "trainer").type, together(options["devices"]), callbacks)
+    return bare_trainer(device_for(run.config).type, together(options["devices"]), callbacks)
 
 
 def bare_trainer(accelerator: str, processes: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -369,7 +370,8 @@ def finish(
     from truthful.console import show_audit_progress, show_result
 
     bound = find_bound(BOUNDS, run.config["setting"])
-    module.to(device_for(run.config, "trainer"))  # Lightning has put it on the CPU
+    for part in (module.mechanism, module.constraint):
+        part.to(device_for(run.config))  # Lightning has put the module on the CPU
     with show_audit_progress(console) as progress:
         report = audit(
             module.mechanism,

@@ -100,7 +100,8 @@ def test_nothing_waits_for_the_device(mode: str) -> None:
     module = make(8, regret=regret_mode(mode)).to("meta")
     module.optimizer.param_groups[0]["params"] = list(module.mechanism.parameters())  # new ones, only on this device
     module.engine = engine = OnDevice()
-    module.prepare()
+    for module.iteration in (0, 7):  # a curriculum's first mode and its second
+        module.prepare()
     assert engine.operations > 300
     assert not engine.on_host
 
@@ -247,9 +248,27 @@ def test_code_that_computes_something_else_is_refused(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(torch._inductor, "compile", miscompiled)
     linear, values = torch.nn.Linear(2, 2), torch.rand(30, 2)
-    with pytest.raises(EngineFailed, match=r"computes something else \(tensor 3 of 4\)"):
+    with pytest.raises(EngineFailed, match=r"computes something else \(tensor 1 of 4\)"):
         Compiled().run(lambda module, t: module(t), linear, values)
     check_same([torch.tensor([1.0, 2.0, float("nan")])], [torch.tensor([1.0, 3.0, float("nan")])])  # rounding decided
+
+
+@needs_compiler
+@pytest.mark.parametrize("optimizer", ["adam", "soap"])
+def test_code_that_forgets_the_network_s_step_is_refused(monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
+    compiler = torch._inductor.compile
+
+    def miscompiled(*arguments: Any, **options: Any) -> Any:
+        code = compiler(*arguments, **options)
+        return lambda *inputs: code(*(tensor.clone() for tensor in inputs))
+
+    monkeypatch.setattr(torch._inductor, "compile", miscompiled)
+    module = make(8) if optimizer == "adam" else member_with_soap(Eager())
+    module.engine = Compiled()
+    with pytest.raises(EngineFailed, match="computes something else"):
+        module.prepare()
+    monkeypatch.undo()
+    module.prepare()
 
 
 @needs_compiler

@@ -12,8 +12,10 @@ from tests.conftest import SMALL, interrupted, network, regret_mode, result
 from tests.test_engine import MODE_NAMES
 from tests.test_training import fit, make
 from truthful.audit_plots import save_pictures
-from truthful.auditing import audit
+from truthful.auditing import audit, journal
 from truthful.engine import CudaGraph, Eager, Engine
+from truthful.loop import TrainingLoop
+from truthful.mechanisms import SparsemaxRegretNet
 from truthful.optimizers import Soap
 from truthful.population_training import PopulationModule
 from truthful.settings import UniformBox
@@ -63,16 +65,18 @@ def test_soap_in_a_graph_is_soap() -> None:
     agree(*runs, 1e-9)
 
 
-def test_a_run_continues_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_run_continues_exactly(members: int, tmp_path: Path) -> None:
     class StopAt(lightning.Callback):
-        def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
-            trainer.should_stop = trainer.should_stop or pl_module.iteration >= self.last
-
         def __init__(self, last: int) -> None:
             self.last = last
 
-    def run(last: int, checkpoint: Path | None = None) -> tuple[AuctionModule, lightning.Trainer]:
-        module = make(40, regret=regret_mode("climbing"), mechanism=network(ADDITIVE))
+        def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
+            trainer.should_stop = trainer.should_stop or pl_module.iteration >= self.last
+
+    def run(last: int, checkpoint: Path | None = None) -> tuple[TrainingLoop, lightning.Trainer]:
+        alone = [make(40, regret=regret_mode("climbing"), mechanism=network(ADDITIVE, k)) for k in range(members)]
+        module = alone[0] if members == 1 else PopulationModule(alone)
         module.engine = CudaGraph()
         trainer = lightning.Trainer(
             accelerator="gpu",
@@ -84,6 +88,7 @@ def test_a_run_continues_exactly(tmp_path: Path) -> None:
             enable_progress_bar=False,
         )
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+        assert module.engine.name == "cuda_graph"
         return module, trainer
 
     whole, _ = run(40)
@@ -105,6 +110,32 @@ def test_an_audit_finds_the_same(tier: str, tmp_path: Path) -> None:
     assert save_pictures(reports[1], mechanism.float(), ADDITIVE, tmp_path)
 
 
+def test_an_interrupted_audit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "SECONDS_BETWEEN_SAVES", 0.0)
+    mechanism, path = network(ADDITIVE, scale=2.0).cuda(), tmp_path / "audit.partial"
+    seen: list[float] = []
+
+    def stop(part: str, share: float) -> None:
+        seen.append(share)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        audit(mechanism, ADDITIVE, "strong", 30, 0, journal=path, progress=stop)
+    assert path.exists()
+    continued = audit(mechanism, ADDITIVE, "strong", 30, 0, journal=path)
+    assert continued.device == "cuda"
+    assert continued.regret == audit(mechanism, ADDITIVE, "strong", 30, 0).regret
+    assert audit(mechanism.cpu(), ADDITIVE, "strong", 30, 0, journal=path).device == "cpu"
+
+
+def test_sparsemax_is_certified_there_too() -> None:
+    mechanism = SparsemaxRegretNet(ADDITIVE, depth=1, width=8, levels=3)
+    mechanism.initialise(torch.Generator().manual_seed(0))
+    cpu, gpu = (audit(mechanism.to(device), ADDITIVE, "certified", 4, 3).certificate for device in ("cpu", "cuda"))
+    assert gpu == pytest.approx(cpu, rel=1e-6)
+
+
 def test_a_run_on_the_gpu(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common = ("train.py", *SMALL, "trainer.accelerator=gpu", "engine=cuda_graph", "iterations=40")
     whole = cli(*common, "hydra.run.dir=whole")
@@ -114,4 +145,8 @@ def test_a_run_on_the_gpu(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert cli(*common, "hydra.run.dir=half").code != 0
     assert cli("train.py", "resume=half").code == 0
     assert result(tmp_path / "half")["audit"]["regret"] == result(tmp_path / "whole")["audit"]["regret"]
-    assert cli("evaluate.py", "run=whole", "audit=fast", "audit.samples=8", "hydra.run.dir=again").code == 0
+    there = ("evaluate.py", "audit=fast", "audit.samples=8", "trainer.accelerator=gpu")
+    for what in (("run=whole",), ("mechanism=ama", "setting=a"), ("mechanism=second_price", "setting=a")):
+        answer = cli(*there, *what, f"hydra.run.dir={what[0]}")
+        assert answer.code == 0, answer.err
+        assert result(tmp_path / what[0])["audit"]["device"] == "cuda"

@@ -170,7 +170,7 @@ def test_the_engine_and_threads_of_a_run_are_used_again(cli, interrupted, tmp_pa
     interrupted(*SMALL, "iterations=20", "setting=a", "engine=eager", "hydra.run.dir=run")
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    assert checkpoint["engine"] == {"name": "eager", "threads": 1, "population": 1, "devices": 1}
+    assert checkpoint["engine"] == {"name": "eager", "threads": 1, "population": 1, "devices": 1, "device": "cpu"}
     checkpoint["engine"]["threads"] = 2
     torch.save(checkpoint, path)
     try:

@@ -172,6 +172,7 @@ class TrainingLoop(L.LightningModule, ABC):
         engine = {
             "name": self.engine.name,
             "threads": torch.get_num_threads(),
+            "device": self.members[0].history.device.type,
             "population": len(self.members),
             "devices": self.share.count,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,8 @@ def save_allocation(mechanism: Mechanism, setting: Setting, path: Path) -> None:
             rival = (low[1] + share * (high[1] - low[1])).float()
             profiles = torch.cat([profiles, rival.expand(RESOLUTION, RESOLUTION, 1, 2)], -2)
             title += f", bidder 2 at ({float(rival[0]):g}, {float(rival[1]):g})"
-        device = next((parameter.device for parameter in mechanism.parameters()), torch.device("cpu"))
-        chance = mechanism(profiles.to(device)).allocation[..., 0, :].cpu()
+        tensor = next(chain(mechanism.parameters(), mechanism.buffers()), profiles)
+        chance = mechanism(profiles.to(tensor.device)).allocation[..., 0, :].cpu()
         for item, axes in enumerate(panels):
             axes.imshow(
                 chance[..., item].T.numpy(), origin="lower", extent=_extent(setting), vmin=0, vmax=1, cmap=COLOURS

@@ -60,7 +60,7 @@ class PopulationModule(TrainingLoop):
             self.engine,
             [list(member.constraints.values()) for member in members],
         )
-        controls = self._population.controls([[0.0]] * len(members), [[1.0]] * len(members), 0)
+        controls = self._population.controls([[m._base_rate] for m in members], [[1.0]] * len(members), 0)
         self._population.ready(*self._begin(), controls[0])
 
     def _begin(self) -> tuple[list[tuple[Tensor, slice | None]], list[torch.Generator]]:

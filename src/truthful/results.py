@@ -38,6 +38,7 @@ VOLATILE = frozenset(
         "retry",
         "sweep",
         "recipe.note",
+        "trainer.accelerator",
         "trainer.devices",
         "trainer.log_every",
         "trainer.checkpoint_every",
@@ -62,12 +63,12 @@ def flatten(config: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, entry in config.items():
         key = f"{prefix}{name}"
+        if key == "trainer.accelerator":
+            flat[key] = "cpu"  # in every hash since before it was volatile
         if volatile_part(key):
             continue
         if isinstance(entry, dict):
             flat |= flatten(entry, key + ".")
-        elif key == "trainer.accelerator":
-            flat[key] = "cpu"  # hardware is no part of a configuration; the key has been in every hash
         else:
             flat[key] = float(entry) if type(entry) is int else entry  # 1 and 1.0 are the same number
     return flat
@@ -155,6 +156,7 @@ def train_summary(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "threads": checkpoint["engine"]["threads"],
         "population": checkpoint["engine"]["population"],
         "devices": checkpoint["engine"].get("devices", 1),
+        "device": checkpoint["engine"].get("device", "cpu"),
         "seconds_per_iteration": median(clock["iteration_seconds"]),
     }
 

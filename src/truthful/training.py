@@ -144,6 +144,8 @@ class AuctionModule(TrainingLoop):
         """Follow the module to its device and its checkpoint."""
         if self.data.sample is not None:
             self.data.sample = self.data.sample.to(self.history.device)
+        for state in self.optimizer.state.values():  # those of a population's members Lightning does not know
+            state.update({name: entry.to(self.history.device) for name, entry in state.items() if name != "step"})
         self.window = torch.zeros(self.log_every, 3 + self.setting.n_bidders + len(self.constraints)).to(self.history)
         self.iteration = int(self.completed)
 
@@ -159,7 +161,7 @@ class AuctionModule(TrainingLoop):
         steps = Iteration(*parts, self.clip_norm, self.engine, fuse, self.share, self.constraints.values())
         values, rows = self.next_batch()
         begun = self.mode.begin(self.setting, values, rows, self.starts())
-        steps.ready(values, begun, steps.controls([0.0], [1.0], 0)[0])
+        steps.ready(values, begun, steps.controls([self._base_rate], [1.0], 0)[0])
         object.__setattr__(self, "_steps", steps)  # not a part of this module: its tensors are ours already
 
     def next_batch(self) -> tuple[Tensor, slice | None]:

@@ -49,15 +49,15 @@ def build(config: dict[str, Any], name: str, **arguments: Any) -> Any:
         raise UserError(str(cause) if isinstance(cause, ValueError) else f"{name}: {cause or error}") from error
 
 
-def device_for(config: dict[str, Any], name: str) -> torch.device:
-    """The device that `<name>.accelerator` asks for; a UserError where it is not there."""
+def device_for(config: dict[str, Any]) -> torch.device:
+    """The device that `trainer.accelerator` asks for; a UserError where it is not there."""
     import torch
 
-    asked, there = config[name]["accelerator"], torch.cuda.is_available()
+    asked, there = config["trainer"]["accelerator"], torch.cuda.is_available()
     if asked not in ("cpu", "gpu", "auto"):
-        raise UserError(f"{name}.accelerator must be cpu, gpu or auto, got {asked!r}")
+        raise UserError(f"trainer.accelerator must be cpu, gpu or auto, got {asked!r}")
     if asked == "gpu" and not there:
-        raise UserError(f"{name}.accelerator=gpu: torch {torch.__version__} finds no CUDA device here")
+        raise UserError(f"trainer.accelerator=gpu: torch {torch.__version__} finds no CUDA device here")
     return torch.device("cuda" if there and asked != "cpu" else "cpu")
 
 

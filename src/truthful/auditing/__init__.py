@@ -160,7 +160,7 @@ def _identity(
     elsewhere = _outcome(mechanism, with_reports(few.expand(4, *few.shape), told).flatten(0, 1))
     parts = [
         *(repr(part) for part in (preset, seed, stream, setting.shape, type(setting), torch.__version__)),
-        repr(setting.observed),
+        *(repr(part) for part in (setting.observed, profiles.device)),
         *(part.cpu() for part in (setting.low, setting.high, profiles, *mechanism.state_dict().values())),
         *(part.cpu() for each in (outcome, elsewhere) for part in (each.allocation, each.payment)),
     ]

@@ -30,7 +30,7 @@ class Journal:
         self._before = 0.0
         if path is not None and path.exists():
             with contextlib.suppress(Exception):  # whatever else it is, it is of no use
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = torch.load(path, weights_only=True)
                 if content["identity"] == identity:
                     self._parts, self._before = content["parts"], content["seconds"]
 

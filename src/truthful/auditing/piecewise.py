@@ -121,4 +121,5 @@ def _perceptron(network: nn.Sequential, own: slice, mix: Tensor, rise: Tensor) -
     """A network whose outputs are replaced by weighted sums of them and constants."""
     layers = [layer for layer in network if isinstance(layer, nn.Linear)]
     weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    mix, rise = mix.to(weights[-1]), rise.to(weights[-1])
     return Perceptron([*weights[:-1], mix @ weights[-1]], [*biases[:-1], mix @ biases[-1] + rise], own, relax_relu)

@@ -104,6 +104,8 @@ class AuditReport:
     """Cost of the search for one instance, in forward passes; an input gradient (forward and backward) counts as
     two."""
     seconds: float
+    device: str
+    """Where it was made: cpu or cuda."""
     certificate: dict[str, Any] | None
     """The upper bound, if one was asked for; see docs/audit.md."""
     flags: list[str]
@@ -198,6 +200,7 @@ def make_report(
         stages=found.stages,
         forward_passes=round(found.forward_passes),
         seconds=seconds,
+        device=values.device.type,
         certificate=certificate,
         flags=flags,
         instances=Audited(values, found.misreport, gain, members, upper),
