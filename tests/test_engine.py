@@ -24,7 +24,6 @@ from truthful.engine import (
     _narrow_product,
     _rational_tanh,
     _small_products,
-    check_same,
 )
 from truthful.iteration import FusedAdam, fused
 from truthful.optimizers import Soap, soap_update, turn
@@ -248,9 +247,8 @@ def test_code_that_computes_something_else_is_refused(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(torch._inductor, "compile", miscompiled)
     linear, values = torch.nn.Linear(2, 2), torch.rand(30, 2)
-    with pytest.raises(EngineFailed, match=r"computes something else \(tensor 1 of 4\)"):
+    with pytest.raises(EngineFailed, match=r"computes something else"):
         Compiled().run(lambda module, t: module(t), linear, values)
-    check_same([torch.tensor([1.0, 2.0, float("nan")])], [torch.tensor([1.0, 3.0, float("nan")])])  # rounding decided
 
 
 @needs_compiler
