@@ -138,13 +138,14 @@ class Compiled(Prepared):
             options = {"cpp_wrapper": on_cpu, "inplace_buffers": on_cpu}
             with torch.no_grad():  # the graph has the derivatives; autograd around it is a tenth of a step at (a)
                 code: Callable[..., Any] = torch._inductor.compile(copy.deepcopy(graph), [*inputs], options=options)
-        if not torch.distributed.is_initialized():  # there, one process that fails would leave the others waiting
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if not together:  # a process that fails would leave the others waiting
             check_same(effect(lambda: code(*inputs), inputs), effect(lambda: graph(*inputs), inputs))
         return torch.no_grad()(code)
 
 
 class Effect(NamedTuple):
-    """What a call returns, and by how much it changes a module's or its own tensors (a single 0: not at all)."""
+    """What a call returns, and what it adds to each of some tensors (a single 0: nothing)."""
 
     returned: list[Tensor]
     changes: list[Tensor]
@@ -152,7 +153,7 @@ class Effect(NamedTuple):
 
 @torch.no_grad()
 def effect(call: Callable[[], Iterable[Tensor]], own: list[Tensor]) -> Effect:
-    """Of a call on `own`, which end as they were."""
+    """Of a call that may change `own`, which end as they were."""
     before = _copies(own)
     try:
         returned = [tensor.clone() for tensor in call()]
@@ -165,7 +166,7 @@ def check_same(found: Effect, right: Effect) -> None:
     """Raise RuntimeError where a call does something else than it should: compilers have bugs.
 
     Rounding decides between reports that gain the same, and what is left of a trained network's gradient may be all
-    rounding: what is returned may be off by half of its norm, and so may changes, half of them by more.
+    rounding: what is returned may be off by half of its norm, and so may half of the changes; others by more.
     """
     returned, changes = (
         [_distance(*pair) for pair in zip(*parts, strict=True)] for parts in zip(found, right, strict=True)
@@ -208,7 +209,6 @@ class CudaGraph(Prepared):
             raise RuntimeError("there is no CUDA device" if not torch.cuda.is_available() else "the run is on the CPU")
         inputs, before = _copies(tensors), _copies(own)
         compiled = Compiled().make(call, module, inputs)
-
         try:
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
