@@ -30,7 +30,6 @@ from truthful.app import (
     check_split,
     current_choices,
     describe_choices,
-    device_for,
     multirun_name,
     pin_data,
     plain,
@@ -102,8 +101,9 @@ def evaluate(composed: DictConfig) -> None:
     from rich.console import Console
 
     from truthful.auditing import check_audit
+    from truthful.engine import device_for
 
-    device_for(config)
+    device_for(config["trainer"]["accelerator"])
     seed = config["audit"]["seed"]
     try:
         check_audit(**{**config["audit"], "seed": 0 if seed is None else seed})
@@ -166,6 +166,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
     from truthful.audit_plots import save_pictures
     from truthful.auditing import audit, audit_constraints
     from truthful.console import describe, published_dict, show_audit_progress, show_result
+    from truthful.engine import device_for
 
     setting, checkpoint = source.setting, source.checkpoint
     console.print(
@@ -196,7 +197,7 @@ def audit_source(source: Source, config: dict[str, Any], folder: Path, console: 
         result["fitted"] = source.mechanism.fitted
     loggers = build_loggers(config, source, result, folder)
     for part in (source.mechanism, *source.constraints.values()):
-        part.to(device_for(config))
+        part.to(device_for(config["trainer"]["accelerator"]))
     with logging.recorded(loggers):
         with show_audit_progress(console) as progress:
             try:

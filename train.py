@@ -35,7 +35,6 @@ from truthful.app import (
     build_mechanism,
     check_keys,
     describe_choices,
-    device_for,
     multirun_name,
     open_run,
     run_script,
@@ -223,9 +222,9 @@ def set_engine(module: TrainingLoop, config: dict[str, Any], saved: dict[str, An
     """Choose the engine; a run that goes on on its device goes on with the engine and threads that it began with."""
     import torch
 
-    from truthful.engine import ENGINES
+    from truthful.engine import ENGINES, device_for
 
-    device = device_for(config)
+    device = device_for(config["trainer"]["accelerator"])
     if saved is None or saved.get("device", "cpu") != device.type:
         seconds = module.eager_seconds / config["trainer"]["devices"]
         with shown_warnings(console):
@@ -286,6 +285,7 @@ def build_loggers(run: Run, result: dict[str, Any]) -> list[Logger]:
 def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict[str, Any]) -> Trainer:
     """Lightning's Trainer with our callbacks, and no loggers yet. Checkpoints keep the origin that `result` tells."""
     from truthful.callbacks import Checkpoints, LogMetrics, PeriodicAudit, ShowProgress
+    from truthful.engine import device_for
     from truthful.processes import together
 
     options = run.config["trainer"]
@@ -295,7 +295,7 @@ def build_trainer(run: Run, module: TrainingLoop, console: Console, result: dict
     identity = {"config": run.config, "choices": run.choices, "config_hash": run.hash, "origin": origin}
     progress = [ShowProgress(console, audits)] if options["progress"] else []
     callbacks = [LogMetrics(), audits, *progress, Checkpoints(run.folder, options["checkpoint_every"], identity)]
-    return bare_trainer(device_for(run.config).type, together(options["devices"]), callbacks)
+    return bare_trainer(device_for(options["accelerator"]).type, together(options["devices"]), callbacks)
 
 
 def bare_trainer(accelerator: str, processes: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -368,10 +368,11 @@ def finish(
     from truthful.audit_plots import save_pictures
     from truthful.auditing import audit, audit_constraints
     from truthful.console import show_audit_progress, show_result
+    from truthful.engine import device_for
 
     bound = find_bound(BOUNDS, run.config["setting"])
     for part in (module.mechanism, module.constraint):
-        part.to(device_for(run.config))  # Lightning has put the module on the CPU
+        part.to(device_for(run.config["trainer"]["accelerator"]))  # Lightning has put the module on the CPU
     with show_audit_progress(console) as progress:
         report = audit(
             module.mechanism,

@@ -25,6 +25,8 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+from truthful.errors import UserError
+
 
 class EngineFailed(RuntimeError):
     """The engine does not work here; the message says why in one line. Another one does."""
@@ -262,6 +264,16 @@ class Auto(Engine):
             warnings.warn(f"engine: eager, because there is no C++ compiler ({compiler}) to compile with", stacklevel=2)
             return Eager()
         return Compiled()
+
+
+def device_for(accelerator: str) -> torch.device:
+    """The device that `trainer.accelerator` asks for. Raises UserError where it is not there."""
+    there = torch.cuda.is_available()
+    if accelerator not in ("cpu", "gpu", "auto"):
+        raise UserError(f"trainer.accelerator must be cpu, gpu or auto, got {accelerator!r}")
+    if accelerator == "gpu" and not there:
+        raise UserError(f"trainer.accelerator=gpu: torch {torch.__version__} finds no CUDA device here")
+    return torch.device("cuda" if there and accelerator != "cpu" else "cpu")
 
 
 ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (Eager, Compiled, CudaGraph)}

@@ -12,8 +12,6 @@ from truthful.errors import UserError, nearest
 from truthful.results import file_digest
 
 if TYPE_CHECKING:
-    import torch
-
     from truthful.constraints import Constraint
     from truthful.mechanisms import Mechanism
     from truthful.settings import Setting
@@ -47,18 +45,6 @@ def build(config: dict[str, Any], name: str, **arguments: Any) -> Any:
     except InstantiationException as error:
         cause = error.__cause__
         raise UserError(str(cause) if isinstance(cause, ValueError) else f"{name}: {cause or error}") from error
-
-
-def device_for(config: dict[str, Any]) -> torch.device:
-    """The device that `trainer.accelerator` asks for; a UserError where it is not there."""
-    import torch
-
-    asked, there = config["trainer"]["accelerator"], torch.cuda.is_available()
-    if asked not in ("cpu", "gpu", "auto"):
-        raise UserError(f"trainer.accelerator must be cpu, gpu or auto, got {asked!r}")
-    if asked == "gpu" and not there:
-        raise UserError(f"trainer.accelerator=gpu: torch {torch.__version__} finds no CUDA device here")
-    return torch.device("cuda" if there and asked != "cpu" else "cpu")
 
 
 def pin_data(*nodes: Any) -> None:
