@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from benchmarks.step import synchronise
 from train import CONF, build_module
 from truthful.app import plain
 from truthful.app.runs import register_resolvers
@@ -46,18 +46,12 @@ def prepared(overrides: list[str], engine: str, device: str) -> AuctionModule:
 
 def run(module: AuctionModule, iterations: int) -> float:
     """Seconds an iteration."""
-    synchronise(module.history.device)
+    synchronise(module.history.device.type)
     start = time.perf_counter()
     for first in range(0, iterations, module.log_every):
         module.run(module.iteration, module.iteration + min(module.log_every, iterations - first))
-    synchronise(module.history.device)
+    synchronise(module.history.device.type)
     return (time.perf_counter() - start) / iterations
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def main() -> None:

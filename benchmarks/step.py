@@ -169,14 +169,18 @@ def measure(case: Case, engines: list[str], populations: list[int], rounds: int,
 
 def _once(call: Callable[[], Any], device: str, repeats: int) -> float:
     """Seconds a call, the mean over some in a row."""
-    if device != "cpu":
-        torch.cuda.synchronize()
+    synchronise(device)
     start = time.perf_counter()
     for _ in range(repeats):
         call()
+    synchronise(device)
+    return (time.perf_counter() - start) / repeats
+
+
+def synchronise(device: str) -> None:
+    """Wait for a GPU."""
     if device != "cpu":
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) / repeats
 
 
 def cases(options: argparse.Namespace) -> dict[str, Case]:

@@ -16,8 +16,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from truthful.auditing import audit, journal
 from truthful.data import FixedSample, Valuations
-from truthful.mechanisms import RegretNet
+from truthful.mechanisms import Mechanism, RegretNet
 from truthful.regret import RegretMode
 from truthful.settings import Setting, UniformBox
 
@@ -137,6 +138,22 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
     with monkeypatch.context() as patch:
         patch.setattr(FixedSample, "__call__", stopped)
         yield
+
+
+def interrupt_audit(mechanism: Mechanism, setting: Setting, path: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Hit Ctrl-C in an audit (strong, 30 profiles, seed 0) that keeps its parts in `path`; the shares it had told."""
+    monkeypatch.setattr(journal, "SECONDS_BETWEEN_SAVES", 0.0)
+    seen: list[float] = []
+
+    def stop(part: str, share: float) -> None:
+        seen.append(share)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        audit(mechanism, setting, "strong", 30, 0, journal=path, progress=stop)
+    assert path.exists()
+    return seen
 
 
 def network(

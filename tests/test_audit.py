@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import ROOT, network
+from tests.conftest import ROOT, interrupt_audit, network
 from truthful import audit, auditing
 from truthful.auction import Outcome, deviation_utility, utility
-from truthful.auditing import journal, proving
+from truthful.auditing import proving
 from truthful.laws import PiecewiseUniform
 from truthful.mechanisms import FirstPrice, Mechanism, RegretNet, SecondPrice
 from truthful.settings import Independent, UniformBox
@@ -434,18 +434,8 @@ def test_one_bidders_best_responses_earn_what_a_fixed_menu_earns() -> None:
 
 
 def test_an_interrupted_audit_goes_on(two_by_two: UniformBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_SAVES", 0.0)
     mechanism, path = network(two_by_two, scale=2.0), tmp_path / "audit.partial"
-    seen: list[float] = []
-
-    def stop(part: str, share: float) -> None:
-        seen.append(share)
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        audit(mechanism, two_by_two, "strong", 30, 0, journal=path, progress=stop)
-    assert path.exists()
+    seen = interrupt_audit(mechanism, two_by_two, path, monkeypatch)
     continued = audit(mechanism, two_by_two, "strong", 30, 0, journal=path).as_dict()
     other = network(two_by_two, scale=2.5)
     assert audit(other, two_by_two, "strong", 30, 0, journal=str(path)).regret != continued["regret"]

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
 
 from tests.conftest import SMALL
-from tests.test_engine import StopAt
 from tests.test_population import member
 from tests.test_training import fit, make
 from truthful.calibration import COARSE, FACTORS, SETTLING, CalibratedBudget
@@ -123,24 +121,12 @@ def test_an_audit_changes_only_the_budget(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_calibrated_run_continues_exactly(stop: int, tmp_path: Path) -> None:
     """Stopped at a correction and between two."""
 
-    def run(last: int, checkpoint: Path | None = None) -> tuple[AuctionModule, lightning.Trainer]:
-        module = make(20, rmax=calibrated(**HIGH), log_every=1)
-        trainer = lightning.Trainer(
-            accelerator="cpu",
-            max_epochs=-1,
-            logger=False,
-            callbacks=[StopAt(last)],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-        return module, trainer
+    def fresh() -> AuctionModule:
+        return make(20, rmax=calibrated(**HIGH), log_every=1)
 
-    whole, _ = run(20)
-    half, trainer = run(stop)
-    trainer.save_checkpoint(tmp_path / "half.ckpt")
-    continued, _ = run(20, tmp_path / "half.ckpt")
+    whole, half = fit(fresh()), fit(fresh(), last=stop)
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    continued = fit(fresh(), checkpoint=tmp_path / "half.ckpt")
     assert half.iteration == stop
     assert same(states(whole), states(continued))
     assert continued.calibration_seconds > half.calibration_seconds > 0

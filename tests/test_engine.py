@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
 
@@ -283,40 +282,20 @@ def test_compiled_functions_follow_the_module_s_tensors() -> None:
     assert torch.allclose(engine.run(function, linear, values)["out"], linear(values) * 2)
 
 
-class StopAt(lightning.Callback):
-    """Stops training in the middle."""
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
-        trainer.should_stop = trainer.should_stop or pl_module.iteration >= self.iteration
-
-
 @needs_compiler
 def test_a_compiled_run_continues_exactly(tmp_path: Path) -> None:
-    def run(last: int, checkpoint: Path | None = None) -> tuple[AuctionModule, lightning.Trainer]:
+    def fresh() -> AuctionModule:
         setting = UniformBox(2, 2, 0.0, 1.0, "additive")
         module = make(40, regret=MODES["local"](), mechanism=network(setting), clip_norm=0.5, dual=lagrangian())
         module = module.double()
         module.data.sample = module.data.sample.double()
         module.engine = Compiled()
-        trainer = lightning.Trainer(
-            accelerator="cpu",
-            max_epochs=-1,
-            logger=False,
-            callbacks=[StopAt(last)],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-        )
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-        return module, trainer
+        return module
 
-    whole, _ = run(40)
-    half, trainer = run(15)
+    whole, half = fit(fresh()), fit(fresh(), last=15)
     assert half.iteration == 15
-    trainer.save_checkpoint(tmp_path / "half.ckpt")
-    continued, _ = run(40, tmp_path / "half.ckpt")
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    continued = fit(fresh(), checkpoint=tmp_path / "half.ckpt")
     for name, state in whole.state_dict().items():
         assert torch.equal(state, continued.state_dict()[name]), name
 

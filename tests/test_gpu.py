@@ -4,15 +4,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
 
-from tests.conftest import SMALL, interrupted, network, regret_mode, result
+from tests.conftest import SMALL, interrupt_audit, interrupted, network, regret_mode, result
 from tests.test_engine import MODE_NAMES
 from tests.test_training import fit, make
 from truthful.audit_plots import save_pictures
-from truthful.auditing import audit, journal
+from truthful.auditing import audit
 from truthful.engine import CudaGraph, Eager, Engine
 from truthful.loop import TrainingLoop
 from truthful.mechanisms import SparsemaxRegretNet
@@ -67,34 +66,16 @@ def test_soap_in_a_graph_is_soap() -> None:
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_a_run_continues_exactly(members: int, tmp_path: Path) -> None:
-    class StopAt(lightning.Callback):
-        def __init__(self, last: int) -> None:
-            self.last = last
-
-        def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
-            trainer.should_stop = trainer.should_stop or pl_module.iteration >= self.last
-
-    def run(last: int, checkpoint: Path | None = None) -> tuple[TrainingLoop, lightning.Trainer]:
+    def fresh() -> TrainingLoop:
         alone = [make(40, regret=regret_mode("climbing"), mechanism=network(ADDITIVE, k)) for k in range(members)]
         module = alone[0] if members == 1 else PopulationModule(alone)
         module.engine = CudaGraph()
-        trainer = lightning.Trainer(
-            accelerator="gpu",
-            devices=1,
-            max_epochs=-1,
-            logger=False,
-            callbacks=[StopAt(last)],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-        )
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-        assert module.engine.name == "cuda_graph"
-        return module, trainer
+        return module
 
-    whole, _ = run(40)
-    _, trainer = run(15)
-    trainer.save_checkpoint(tmp_path / "half.ckpt")
-    continued, _ = run(40, tmp_path / "half.ckpt")
+    whole, half = fit(fresh(), "gpu"), fit(fresh(), "gpu", last=15)
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    continued = fit(fresh(), "gpu", checkpoint=tmp_path / "half.ckpt")
+    assert {module.engine.name for module in (whole, half, continued)} == {"cuda_graph"}
     agree(continued, whole, 0)
 
 
@@ -111,18 +92,8 @@ def test_an_audit_finds_the_same(tier: str, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_audit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_SAVES", 0.0)
     mechanism, path = network(ADDITIVE, scale=2.0).cuda(), tmp_path / "audit.partial"
-    seen: list[float] = []
-
-    def stop(part: str, share: float) -> None:
-        seen.append(share)
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        audit(mechanism, ADDITIVE, "strong", 30, 0, journal=path, progress=stop)
-    assert path.exists()
+    interrupt_audit(mechanism, ADDITIVE, path, monkeypatch)
     continued = audit(mechanism, ADDITIVE, "strong", 30, 0, journal=path)
     assert continued.device == "cuda"
     assert continued.regret == audit(mechanism, ADDITIVE, "strong", 30, 0).regret

@@ -45,16 +45,28 @@ def make(iterations: int, **changes: Any) -> AuctionModule:
     return AuctionModule(**{**arguments, **changes}, iterations=iterations)
 
 
-def fit(module: AuctionModule, accelerator: str = "cpu") -> AuctionModule:
+class StopAt(lightning.Callback):
+    """Stops training in the middle."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or pl_module.iteration >= self.iteration
+
+
+def fit(module: Any, accelerator: str = "cpu", last: int | None = None, checkpoint: Path | None = None) -> Any:
+    """Train, from a checkpoint if there is one, to iteration `last` or to the end."""
     lightning.Trainer(
         accelerator=accelerator,
         devices=1,
         max_epochs=-1,
         logger=False,
+        callbacks=[] if last is None else [StopAt(last)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-    ).fit(module)
+    ).fit(module, ckpt_path=checkpoint, weights_only=True)
     return module
 
 

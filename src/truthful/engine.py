@@ -13,7 +13,8 @@ import statistics
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -156,12 +157,21 @@ class Effect(NamedTuple):
 @torch.no_grad()
 def effect(call: Callable[[], Iterable[Tensor]], own: list[Tensor]) -> Effect:
     """Of a call that may change `own`, which end as they were."""
-    before = _copies(own)
-    try:
+    with unchanged(own) as before:
         returned = [tensor.clone() for tensor in call()]
         return Effect(returned, [_change(*pair) for pair in zip(own, before, strict=True)])
+
+
+@contextmanager
+def unchanged(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Whatever happens inside, the tensors end as they were. Yields copies of them."""
+    before = _copies(tensors)
+    try:
+        yield before
     finally:
-        _put_back(own, before)
+        with torch.no_grad():
+            for tensor, saved in zip(tensors, before, strict=True):
+                tensor.copy_(saved)
 
 
 def check_same(found: Effect, right: Effect) -> None:
@@ -180,12 +190,6 @@ def check_same(found: Effect, right: Effect) -> None:
 
 def _copies(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in tensors]
-
-
-@torch.no_grad()
-def _put_back(tensors: list[Tensor], before: list[Tensor]) -> None:
-    for tensor, saved in zip(tensors, before, strict=True):
-        tensor.copy_(saved)
 
 
 def _change(after: Tensor, before: Tensor) -> Tensor:
@@ -209,9 +213,9 @@ class CudaGraph(Prepared):
         own = list(module_tensors(module).values())
         if not torch.cuda.is_available() or own[0].device.type != "cuda":
             raise RuntimeError("there is no CUDA device" if not torch.cuda.is_available() else "the run is on the CPU")
-        inputs, before = _copies(tensors), _copies(own)
+        inputs = _copies(tensors)
         compiled = Compiled().make(call, module, inputs)
-        try:
+        with unchanged(own):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -221,8 +225,6 @@ class CudaGraph(Prepared):
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 outputs = compiled(inputs)
-        finally:
-            _put_back(own, before)
 
         def replay(given: list[Tensor], read: Any = compiled) -> Any:
             """`read` keeps the constants in the code, which a graph reads and does not keep."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from truthful.mechanisms import Mechanism
+from truthful.mechanisms.base import device_of
 from truthful.settings import Setting
 from truthful.settings.optimum import Menu
 from truthful.settings.regions import box_corners, inner_edges, menu_regions
@@ -62,8 +62,7 @@ def save_allocation(mechanism: Mechanism, setting: Setting, path: Path) -> None:
             rival = (low[1] + share * (high[1] - low[1])).float()
             profiles = torch.cat([profiles, rival.expand(RESOLUTION, RESOLUTION, 1, 2)], -2)
             title += f", bidder 2 at ({float(rival[0]):g}, {float(rival[1]):g})"
-        tensor = next(chain(mechanism.parameters(), mechanism.buffers()), profiles)
-        chance = mechanism(profiles.to(tensor.device)).allocation[..., 0, :].cpu()
+        chance = mechanism(profiles.to(device_of(mechanism))).allocation[..., 0, :].cpu()
         for item, axes in enumerate(panels):
             axes.imshow(
                 chance[..., item].T.numpy(), origin="lower", extent=_extent(setting), vmin=0, vmax=1, cmap=COLOURS

@@ -16,7 +16,7 @@ from truthful.auditing.best_response import best_response_revenue, has_menu, rev
 from truthful.auditing.earnings import Earnings, earnings, fresh_earnings
 from truthful.auditing.find import Progress, find_misreports
 from truthful.auditing.flags import FLAGS, find_flags
-from truthful.auditing.foreign import Rule, as_mechanism, device_of
+from truthful.auditing.foreign import Rule, as_mechanism
 from truthful.auditing.instances import ROWS
 from truthful.auditing.journal import Journal
 from truthful.auditing.proving import prove
@@ -25,6 +25,7 @@ from truthful.auditing.tiers import TIERS, Portfolio, Tier
 from truthful.auditing.violations import audit_constraints
 from truthful.errors import whole
 from truthful.mechanisms import Mechanism
+from truthful.mechanisms.base import device_of
 from truthful.settings import Setting
 from truthful.streams import Stream, generator
 

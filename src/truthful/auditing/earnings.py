@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from truthful.auction import Outcome, revenue
-from truthful.auditing.foreign import device_of
 from truthful.auditing.instances import ROWS
 from truthful.mechanisms import Mechanism
+from truthful.mechanisms.base import device_of
 from truthful.settings import Setting
 from truthful.shapes import Float
 from truthful.streams import Stream, generator

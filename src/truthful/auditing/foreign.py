@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from truthful.auction import Outcome
 from truthful.auditing.arguments import check_fit
 from truthful.mechanisms import Mechanism
+from truthful.mechanisms.base import device_of
 from truthful.settings import Setting
 from truthful.shapes import Float
 
@@ -110,11 +111,6 @@ def _failure(mechanism: ForeignMechanism, bids: Tensor) -> Exception | None:
     except Exception as error:
         return error
     return None
-
-
-def device_of(mechanism: nn.Module) -> torch.device:
-    """Where a module's tensors are."""
-    return next((tensor.device for tensor in [*mechanism.parameters(), *mechanism.buffers()]), torch.device("cpu"))
 
 
 def as_mechanism(mechanism: Mechanism | Rule, setting: Setting) -> Mechanism:

@@ -98,3 +98,8 @@ def glorot(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.xavier_uniform_(part.weight, generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+def device_of(mechanism: nn.Module) -> torch.device:
+    """Where a module's tensors are."""
+    return next((tensor.device for tensor in [*mechanism.parameters(), *mechanism.buffers()]), torch.device("cpu"))
