@@ -7,17 +7,20 @@ python -m benchmarks.modes --run mechanism=regretnet mechanism=amenunet   also o
 python -m benchmarks.modes --engine cuda_graph --device cuda         on a GPU
 
 All trainings alternate in one run, round by round; a ratio to the first is the median over rounds of the ratio within a
-round. A curriculum is timed at its beginning. Every training on a fixed sample has one of 12,800.
+round, on one thread unless OMP_NUM_THREADS says otherwise. A curriculum is timed at its beginning. Every training on
+a fixed sample has one of 12,800.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each training in each round")
     parser.add_argument("--card", type=Path, help="write the numbers here")
     options = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # as a run has
     register_resolvers()
     card: dict[str, Any] = {**provenance(), "cases": {}}
     how = (options.engine, options.device)
