@@ -182,7 +182,7 @@ def test_where_trials_only_fail_no_more_are_begun(tmp_path: Path) -> None:
 
 
 TINY = ("study=climbing", *(entry for entry in SMALL if "audit_every" not in entry and "logger" not in entry))
-TINY += ("engine=eager", "audit.revenue_samples=null")
+TINY += ("engine=eager", "depth=2", "audit.revenue_samples=null")
 
 
 @needs_optuna
@@ -192,7 +192,7 @@ def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cl
 
     def checkpoints() -> list[Path]:
         """Of trial 0, which is the first command's; the second may be faster."""
-        name = "a_climbing_dual.rate-0.1_optimizer.lr-0.01_rmax.end-0.00055"
+        name = "a_climbing_dual.rate-0.1_optimizer.lr-0.005_rmax.end-0.00055"
         return list(tmp_path.glob(f"multirun/*/{name}/checkpoints/last.ckpt"))
 
     (tmp_path / read_declaration(command[1:], CONF).folder).mkdir(parents=True)  # its ends are not tried again
@@ -209,7 +209,7 @@ def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cl
     (folder,) = {path.parent.parent for path in checkpoints()}
     out, err = two.communicate(timeout=300)
     assert two.returncode == 0, err
-    assert "trial 0 goes on: optimizer.lr=0.01 dual.rate=0.1 rmax.end=0.00055" in out
+    assert "trial 0 goes on: optimizer.lr=0.005 dual.rate=0.1 rmax.end=0.00055" in out
     assert "2 complete" in out
     logs = sorted(tmp_path.glob("multirun/*/*/output.log"))
     assert [path.read_text().count("trained in") for path in logs] == [1, 1]
