@@ -82,6 +82,26 @@ def test_setting_and_regret_select_the_released_recipe(setting: str, regret: str
     assert {**released, "iterations": default["iterations"]} == default
 
 
+def test_ours_is_one_recipe_but_for_budgets_and_the_larger_settings() -> None:
+    """What README, reproduction.md (1, 4, 6, 8 to 11) and decision 7 say of it."""
+    base = {key: value for key, value in flatten(composed()).items() if not key.startswith("setting.")}
+    larger = {"regret.tries", "iterations", "data.samples", "rmax.end"}
+    allowed = {"b": {"regret.tries"}, "c": larger, "d": {"rmax.end"}}
+    for setting in SETTINGS:
+        own = flatten(composed(f"setting={setting}"))
+        found = {key for key in base if own[key] != base[key] and not key.startswith("recipe.")}
+        assert found == allowed.get(setting, set()), setting
+    assert (base["mechanism.depth"], base["optimizer.lr"]) == (6, 5e-3)
+
+
+def test_a_recipe_may_differ_with_a_mechanism() -> None:
+    for setting in SETTINGS:
+        config = composed(f"setting={setting}", "mechanism=equivariantnet")
+        assert (config["mechanism"]["depth"], config["optimizer"]["lr"]) == (3, 1e-2)
+    assert composed("mechanism=equivariantnet", "regret=local")["optimizer"]["lr"] == 1e-3
+    assert composed("mechanism=equivariantnet", "depth=5")["mechanism"]["depth"] == 5
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("regret", ["standard", "local"])
 def test_printed_recipes_are_the_paper_s_text(setting: str, regret: str) -> None:
