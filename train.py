@@ -493,7 +493,7 @@ def facts(run: Run, module: TrainingLoop, threads: int, done: int) -> dict[str, 
         "audit": arguments(config["audit"]),
         "engine": f"{module.engine.name}, {threads} thread{'s' if threads > 1 else ''}"
         + (f" in each of {devices} processes" if (devices := config["trainer"]["devices"]) > 1 else "")
-        + (", starts after up to a minute of compilation" if isinstance(module.engine, Prepared) else ""),
+        + (", starts after a minute or two of compilation" if isinstance(module.engine, Prepared) else ""),
         "folder": str(run.shown_folder),
     }
 
