@@ -60,7 +60,7 @@ def test_a_study_is_read_in_hydra_s_grammar() -> None:
         CONF,
     )
     assert declared.axes == {
-        "optimizer.lr": Interval(2e-3, 3e-2, log=True),
+        "optimizer.lr": Interval(1e-3, 2e-2, log=True),
         "rmax.end": Interval(1e-4, 2e-3, log=True),
         "depth": Whole(2, 4, step=2, log=False),
         "rmax": Choice(("linear", "anneal")),

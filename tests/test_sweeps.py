@@ -113,7 +113,7 @@ def agent_run(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 def test_what_an_agent_starts_runs_as_the_agent_says(agent_run: Recorded) -> None:
     assert (agent_run.run["run_id"], agent_run.run["project"]) == ("run7", "theirs")
     config = agent_run.run["config"]["update"]
-    assert (config["optimizer.lr"], config["cfg"]["optimizer"]["lr"]) == (0.002, 0.002)
+    assert (config["optimizer.lr"], config["cfg"]["optimizer"]["lr"]) == (0.001, 0.001)
     folder = agent_run.folder.parent.parent / "multirun" / "sweep7" / agent_run.run["display_name"]
     assert folder.name.endswith("_run7")
     assert (folder / "result.json").exists()
