@@ -227,7 +227,7 @@ def test_a_killed_worker_s_trial_is_finished_by_another_with_the_same_numbers(cl
 def test_a_trial_that_is_left_behind_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = (*TINY, "iterations=100", "study.trials=10", "optimizer.lr=0.01,1e-9", "dual.rate=0.1", "rmax.end=1e-3")
+    command = (*TINY, "iterations=100", "study.trials=10", "optimizer.lr=0.005,1e-9", "dual.rate=0.1", "rmax.end=1e-3")
     rule = ("study.pruning.others=1", "study.pruning.patience=1", "study.pruning.least=0.999")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["study.py", *command, *rule])
@@ -235,7 +235,7 @@ def test_a_trial_that_is_left_behind_is_stopped(
     study.main()
     signal.signal(signal.SIGTERM, handler)
     out = capsys.readouterr().out
-    assert "trial 0 of 10: optimizer.lr=0.01\n" in out
+    assert "trial 0 of 10: optimizer.lr=0.005\n" in out
     assert " stopped early: revenue " in out
     assert "1 complete, 1 stopped early, 8 failed" in out
     (stopped,) = tmp_path.glob("multirun/*/*optimizer.lr-1e-09")
